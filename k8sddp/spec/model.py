@@ -1,0 +1,244 @@
+"""What job.yaml means: `DDPJob`, the single source for validation, the JSON schema, the CRD and the reference docs.
+
+Values are frozen, defaults are resolved: where a default exists nothing is None. A rule about one field stands in its
+type; rules between fields stand in `rules.py`, so that they are reported even while other fields are wrong. Fields that
+are planned are not here but in `unsupported.py`: nothing is accepted and ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from k8sddp import constants, topology
+from k8sddp.spec.fields import (
+    Attempts,
+    Bytes,
+    DnsLabel,
+    DnsSubdomain,
+    EnvName,
+    Int,
+    LabelValue,
+    LauncherName,
+    Name,
+    Nodes,
+    Part,
+    QualifiedKey,
+    Quantity,
+    ResourceName,
+    Seconds,
+    Text,
+    Word,
+    quantity_value,
+)
+from k8sddp.spec.shaped import Affinity, EnvFrom, Toleration, TopologySpread
+from k8sddp.spec.volumes import Volume
+from k8sddp.worker import node_env
+
+_MAX_INT32 = 2**31 - 1
+
+
+class Metadata(Part):
+    """Name and labels of the job, as Kubernetes has them."""
+
+    name: Name = Field(
+        description="Name of the job and of what it consists of. NAME-<last node> must fit 63 characters."
+    )
+    namespace: DnsLabel | None = Field(None, description="Namespace; --namespace wins. Default: the context's own.")
+    labels: Mapping[QualifiedKey, LabelValue] = Field({}, description="Labels for the job and its pods.")
+    annotations: Mapping[QualifiedKey, str] = Field({}, description="Annotations for the job and its pods.")
+
+
+class Code(Part):
+    """Where the script comes from when it is not in the image. Exactly one field must be given."""
+
+    path: Text | None = Field(
+        None, description="Folder that travels in a ConfigMap (at most 900 KiB packed), relative to job.yaml."
+    )
+    config_map: DnsSubdomain | None = Field(
+        None, description="Name of a ConfigMap whose binaryData holds the packed folder as code.zip."
+    )
+
+
+class Resources(Part):
+    """What each node of the job needs: requests and limits of its pod."""
+
+    gpu: Annotated[Int, Field(ge=0, le=1024)] = Field(0, description="GPUs per node. Default: 0.")
+    cpu: Quantity | None = Field(None, description="CPU cores per node, such as 32 or 500m. Default: no request.")
+    memory: Bytes | None = Field(None, description="Memory per node, such as 256Gi. Default: no request.")
+    shared_memory: Bytes | None = Field(
+        None, description="Size of /dev/shm, part of `memory`; DataLoader workers and NCCL need it."
+    )
+    gpu_resource: ResourceName = Field(
+        constants.DEFAULT_GPU_RESOURCE, description="Resource that counts the GPUs. Default: nvidia.com/gpu."
+    )
+
+
+class Rendezvous(Part):
+    """How the nodes find each other."""
+
+    port: Annotated[Int, Field(ge=1024, le=65535)] = Field(
+        node_env.DEFAULT_PORT,
+        description="Port of the gang; the next one serves HTTP, ten above it begin the ports for MASTER_PORT. "
+        "1024 to 65524; best below 32768, where Linux's ephemeral ports begin. Default: 29400.",
+    )
+    timeout: Seconds = Field(
+        600, description="How long to wait for all nodes: 90s, 10m, 1h30m or whole seconds. Default: 10m."
+    )
+
+
+class Network(Part):
+    """Who may connect to the pods."""
+
+    policy: Literal["isolated", "open"] = Field(
+        "isolated",
+        description="isolated: only this job's pods, and the HTTP port; open: no NetworkPolicy. Default: isolated.",
+    )
+
+
+class Scheduling(Part):
+    """Where the pods may run."""
+
+    node_selector: Mapping[QualifiedKey, LabelValue] = Field({}, description="Labels a Kubernetes Node must have.")
+    tolerations: tuple[Toleration, ...] = Field((), description="Taints the pods tolerate (Kubernetes' shape).")
+    affinity: Affinity | None = Field(None, description="Kubernetes' affinity.")
+    topology_spread: tuple[TopologySpread, ...] = Field(
+        (), description="Kubernetes' topologySpreadConstraints. Default of labelSelector: this job's pods."
+    )
+    priority_class_name: DnsSubdomain | None = Field(None, description="PriorityClass of the pods.")
+    scheduler_name: DnsSubdomain | None = Field(None, description="Scheduler. Default: the cluster's own.")
+
+
+class Restart(Part):
+    """What happens after a failure."""
+
+    max_attempts: Attempts = Field(1, description="Attempts of the whole gang. Only 1 is supported yet. Default: 1.")
+
+
+class SecurityContext(Part):
+    """Under which user the pods run."""
+
+    profile: Literal["restricted", "platform"] = Field(
+        "restricted",
+        description="restricted: the Pod Security profile of that name, with the user and groups below; "
+        "platform: user and groups are left to the cluster, as OpenShift wants. Default: restricted.",
+    )
+    run_as_user: Annotated[Int, Field(ge=1, le=_MAX_INT32)] = Field(65532, description="User id. Default: 65532.")
+    run_as_group: Annotated[Int, Field(ge=0, le=_MAX_INT32)] = Field(65532, description="Group id. Default: 65532.")
+    fs_group: Annotated[Int, Field(ge=0, le=_MAX_INT32)] = Field(
+        65532, description="Group that owns the volumes' files. Default: 65532."
+    )
+
+
+def default_nproc_per_node(gpu: int) -> int:
+    """Return the ranks per node when the spec names none: one per GPU, one without."""
+    return gpu or 1
+
+
+def default_backend(gpu: int) -> Literal["nccl", "gloo"]:
+    """Return the backend when the spec names none."""
+    return "nccl" if gpu else "gloo"
+
+
+class JobSpec(Part):
+    """What runs, how often, with what."""
+
+    image: Word = Field(description="Container image with Python >= 3.9 and torch >= 2.4; k8sddp need not be in it.")
+    command: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        description="What torchrun runs: a script, or -m and a module, and its arguments."
+    )
+    python: Word = Field("python3", description="Python interpreter in the image. Default: python3.")
+    code: Code | None = Field(None, description="Where the script comes from. Default: it is in the image.")
+    nnodes: Nodes = Field(1, description="Nodes, that is pods; 1 to 4096. Default: 1.")
+    # stands before the fields whose defaults it decides
+    resources: Resources = Field(Resources(), description="What each node needs.")
+    nproc_per_node: Annotated[Int, Field(ge=1, le=1024)] = Field(
+        default_factory=lambda data: default_nproc_per_node(data["resources"].gpu),
+        description="Ranks per node, 1 to 1024. Default: one per GPU, else 1.",
+    )
+    backend: Literal["nccl", "gloo"] = Field(
+        default_factory=lambda data: default_backend(data["resources"].gpu),
+        description="Communication backend. Default: nccl with GPUs, gloo without.",
+    )
+    launcher: Annotated[Literal["torchrun", "spawn"], LauncherName] = Field(
+        "torchrun",
+        description="torchrun: one process per rank; spawn: plain Python, the script starts its own ranks. "
+        "Default: torchrun.",
+    )
+    env: Mapping[EnvName, str] = Field({}, description="Environment of every rank: names and texts.")
+    env_from: tuple[EnvFrom, ...] = Field((), description="Environment from ConfigMaps and Secrets.")
+    volumes: tuple[Volume, ...] = Field((), description="Volumes that every pod mounts.")
+    rendezvous: Rendezvous = Field(Rendezvous(), description="How the nodes find each other.")
+    network: Network = Field(Network(), description="Who may connect to the pods.")
+    scheduling: Scheduling = Field(Scheduling(), description="Where the pods may run.")
+    restart: Restart = Field(Restart(), description="What happens after a failure.")
+    active_deadline_seconds: Annotated[Int, Field(ge=1, le=_MAX_INT32)] | None = Field(
+        None, description="The job fails after this many seconds. Default: no limit."
+    )
+    ttl_seconds_after_finished: Annotated[Int, Field(ge=0, le=_MAX_INT32)] | None = Field(
+        None, description="The finished job is deleted after this many seconds. Default: it is kept."
+    )
+    termination_grace_period_seconds: Annotated[Int, Field(ge=1, le=_MAX_INT32)] = Field(
+        30, description="Seconds from SIGTERM to SIGKILL when a pod is stopped. Default: 30."
+    )
+    service_account_name: DnsSubdomain | None = Field(None, description="ServiceAccount. Default: the namespace's.")
+    image_pull_secrets: tuple[DnsSubdomain, ...] = Field((), description="Names of Secrets for the image's registry.")
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(
+        None, description="Always, IfNotPresent or Never. Default: Kubernetes' own, by the image's tag."
+    )
+    security_context: SecurityContext = Field(SecurityContext(), description="Under which user the pods run.")
+
+    @property
+    def world_size(self) -> int:
+        """Return the number of ranks."""
+        return topology.world_size(self.nnodes, self.nproc_per_node)
+
+
+class DDPJob(Part):
+    """A PyTorch DDP job: one pod per node, `nprocPerNode` ranks in each."""
+
+    api_version: Literal["k8sddp.dev/v1alpha1"] = Field(description="k8sddp.dev/v1alpha1")
+    kind: Literal["DDPJob"] = Field(description="DDPJob")
+    metadata: Metadata = Field(description="Name and labels.")
+    spec: JobSpec = Field(description="What runs.")
+
+    @property
+    def name(self) -> str:
+        """Return metadata.name."""
+        return self.metadata.name
+
+    @property
+    def namespace(self) -> str | None:
+        """Return metadata.namespace, None where the file names none."""
+        return self.metadata.namespace
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Return the user's labels."""
+        return self.metadata.labels
+
+    @property
+    def annotations(self) -> Mapping[str, str]:
+        """Return the user's annotations."""
+        return self.metadata.annotations
+
+
+def cpu_count(resources: Resources) -> float:
+    """Return the CPU cores of a node, 0.0 where the spec names none."""
+    return float(quantity_value(resources.cpu or "0") or 0)
+
+
+def canonical(job: DDPJob) -> dict[str, Any]:
+    """Return the spec as plain JSON for annotations and digests: camelCase, without what equals its default.
+
+    Defaults are left out, so that a later version with more fields finds the same spec unchanged; the namespace is left
+    out, because the same file may be applied to any.
+    """
+    plain = job.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"metadata": {"namespace"}})
+    gpu = job.spec.resources.gpu
+    for name, default in (("nprocPerNode", default_nproc_per_node(gpu)), ("backend", default_backend(gpu))):
+        if plain["spec"].get(name) == default:
+            del plain["spec"][name]
+    return plain
