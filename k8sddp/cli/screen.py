@@ -1,0 +1,82 @@
+"""What a user sees: data on stdout, everything else on stderr, colour only where a person looks.
+
+Colour needs a terminal, no NO_COLOR (https://no-color.org) and a TERM that is not `dumb`; piped output is plain. Lines
+are flushed at once, because they are progress. Nothing here knows what is printed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from k8sddp import errors
+
+_SGR: Final = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
+_PLUGIN: Final = "kubectl-k8sddp"  # kubectl runs a program of this name as `kubectl k8sddp`
+
+
+def program() -> str:
+    """Return the name by which the user called us, as usage lines and hints show it."""
+    return "kubectl k8sddp" if Path(sys.argv[0]).name == _PLUGIN else "k8sddp"
+
+
+def out(text: str) -> None:
+    """Print data on stdout.
+
+    Raises K8sddpError where it cannot be written (a full disk); a closed pipe stays BrokenPipeError.
+    """
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise errors.K8sddpError(f"standard output: cannot be written ({error.strerror})") from error
+
+
+def raw(data: bytes) -> None:
+    """Write log bytes to stdout exactly as they came."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def note(text: str) -> None:
+    """Print a line of progress on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def hint(text: str) -> None:
+    """Print what the user may do next."""
+    _labelled("hint", "dim", text)
+
+
+def warning(text: str) -> None:
+    """Print something that does not stop us but that the user must know."""
+    _labelled("warning", "yellow", text)
+
+
+def error(text: str) -> None:
+    """Print why the command ends."""
+    _labelled("error", "red", text)
+
+
+def paint(text: str, colour: str, *, tty: bool, environ: Mapping[str, str]) -> str:
+    """Return `text` in `colour` (a key of the table above) where the reader is a person who wants it, else as it is."""
+    plain = not tty or "NO_COLOR" in environ or environ.get("TERM") == "dumb"
+    return text if plain else f"\x1b[{_SGR[colour]}m{text}\x1b[0m"
+
+
+def _labelled(label: str, colour: str, text: str) -> None:
+    note(paint(f"{label}: ", colour, tty=sys.stderr.isatty(), environ=os.environ) + text)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return columns as kubectl prints them: padded to the widest cell, three spaces apart, no line at all before."""
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    return "\n".join(
+        "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (header, *rows)
+    )
