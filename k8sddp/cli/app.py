@@ -8,11 +8,9 @@ reader of our output went away; `run` returns the job's own.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -57,6 +55,8 @@ class LazyGroup(usage.Examples, click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command that the words begin with; a name that does not exist is answered with the nearest."""
         if args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib
+
             close = difflib.get_close_matches(args[0], COMMANDS, n=1)
             remedy = f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(COMMANDS)}"
             raise click.UsageError(f"no such command {args[0]!r}{remedy}", ctx)
@@ -97,7 +97,7 @@ def guarded(step: Callable[[], object]) -> int:
         return usage.show(error)
     except errors.K8sddpError as error:
         if os.environ.get("K8SDDP_DEBUG"):
-            traceback.print_exc()
+            screen.traceback()
         screen.error(str(error))
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
@@ -107,7 +107,7 @@ def guarded(step: Callable[[], object]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return READER_GONE
     except Exception as error:  # the outermost frame: whatever arrives here is a bug
-        traceback.print_exc()
+        screen.traceback()
         screen.error(f"{type(error).__name__}: {error}; this is a bug in k8sddp {k8sddp.__version__}")
         screen.hint("please report it with the lines above and the output of: k8sddp version")
         return BUG

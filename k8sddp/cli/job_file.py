@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -17,6 +16,8 @@ import click
 from k8sddp import errors
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from k8sddp.manifest import Manifest
     from k8sddp.render import bundle
     from k8sddp.spec import DDPJob
@@ -58,6 +59,8 @@ def load(file: str) -> Loaded:
 
     Raises UsageError (cannot be read), SpecError (not valid) or CodeError (the code folder cannot travel).
     """
+    from pathlib import Path
+
     from k8sddp import spec
 
     text = _read(file)
@@ -76,6 +79,8 @@ def _pack(job: DDPJob, folder: Path) -> bundle.Code | None:
 
 
 def _read(file: str) -> str:
+    from pathlib import Path
+
     name = "standard input" if file == "-" else file
     try:
         if file == "-":

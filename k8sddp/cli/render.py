@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import click
 
-from k8sddp import manifest
 from k8sddp.cli import job_file, screen, usage
 
 EXAMPLES = (
@@ -21,6 +20,8 @@ EXAMPLES = (
 @click.option("-o", "--output", type=click.Choice(("yaml", "json")), default="yaml", help="Form of the documents.")
 def command(file: str, output: str) -> None:
     """Print the Kubernetes objects of a job."""
+    from k8sddp import manifest
+
     manifests = job_file.load(file).manifests()
     if output == "json":
         import json

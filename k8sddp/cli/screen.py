@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
 from k8sddp import errors
@@ -20,7 +19,7 @@ _PLUGIN: Final = "kubectl-k8sddp"  # kubectl runs a program of this name as `kub
 
 def program() -> str:
     """Return the name by which the user called us, as usage lines and hints show it."""
-    return "kubectl k8sddp" if Path(sys.argv[0]).name == _PLUGIN else "k8sddp"
+    return "kubectl k8sddp" if sys.argv[0].rpartition("/")[2] == _PLUGIN else "k8sddp"
 
 
 def out(text: str) -> None:
@@ -61,6 +60,13 @@ def warning(text: str) -> None:
 def error(text: str) -> None:
     """Print why the command ends."""
     _labelled("error", "red", text)
+
+
+def traceback() -> None:
+    """Print the traceback of the exception that is being handled."""
+    import traceback as library
+
+    library.print_exc()
 
 
 def paint(text: str, colour: str, *, tty: bool, environ: Mapping[str, str]) -> str:

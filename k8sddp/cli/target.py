@@ -48,7 +48,7 @@ class Target(NamedTuple):
 
 
 def seconds(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
-    """Return the seconds of a duration as kubectl writes it (`30s`, `5m`, `1h`, or a plain number); a click callback."""
+    """Return the seconds of a duration as kubectl writes it: `30s`, `5m`, `1h`, or a plain number."""
     if value is None:
         return None
     match = _DURATION.fullmatch(value)

@@ -5,10 +5,6 @@ A cluster that cannot be reached is part of the answer, not an error. torch is l
 
 from __future__ import annotations
 
-import json
-import platform
-from importlib import metadata
-
 import click
 
 import k8sddp
@@ -27,16 +23,22 @@ EXAMPLES = (
 @click.option("-o", "--output", type=click.Choice(("text", "json")), default="text", help="Form of the answer.")
 def command(target: target.Target, client: bool, output: str) -> None:
     """Print the versions of k8sddp, Python, torch and the API server."""
+    import platform
+
     versions = {"k8sddp": k8sddp.__version__, "Python": platform.python_version(), "torch": _torch()}
     if not client:
         versions["Kubernetes"] = _server(target)
     if output == "json":
+        import json
+
         screen.out(json.dumps(versions, indent=2))
     else:
         screen.out("\n".join(f"{name} {version}" for name, version in versions.items()))
 
 
 def _torch() -> str:
+    from importlib import metadata
+
     try:
         return metadata.version("torch")
     except metadata.PackageNotFoundError:
