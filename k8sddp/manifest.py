@@ -7,8 +7,11 @@ Manifests are plain mappings on purpose: typed client models drop fields that th
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
+
+from k8sddp import errors
 
 Manifest = Mapping[str, Any]
 
@@ -50,12 +53,38 @@ def condition(manifest: Manifest, kind: str) -> Mapping[str, Any] | None:
 
 
 def to_yaml(manifests: Iterable[Manifest]) -> str:
-    """Return the manifests as YAML documents that kubectl reads exactly as they are.
+    """Return the manifests as YAML documents, in ASCII, that kubectl reads exactly as they are.
 
-    JSON strings are double-quoted YAML strings, so every key and scalar is written by `json.dumps`: no dumper of ours
-    or PyYAML's can then turn "on", "010" or "1e-3" into something else.
+    Every scalar is written by `flow`: no dumper of ours or PyYAML's can then turn "on", "010" or "1e-3" into something
+    else. Raises RenderError where a text cannot be sent.
     """
     return "".join("---\n" + _block(manifest, 0) for manifest in manifests)
+
+
+def flow(value: Any) -> str:
+    """Return `value` as one line of ASCII that YAML 1.1 and 1.2 read as exactly this value.
+
+    It is JSON but for the escapes: Go's YAML reader refuses JSON's surrogate pairs, PyYAML takes one for two
+    characters, both refuse a raw DEL, and U+0085, U+2028 and U+2029 are line breaks in YAML 1.1.
+    Raises RenderError for half of a surrogate pair, which is no character, and for numbers that JSON has not.
+    """
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise errors.RenderError(f"{value!r} cannot be written as JSON: {error}") from error
+    # the search costs nothing beside a substitution over a megabyte of base64
+    return _NOT_PLAIN.sub(_escape, text) if _NOT_PLAIN.search(text) else text
+
+
+# JSON has escaped the control characters below U+0020; what is left stands inside of strings.
+_NOT_PLAIN = re.compile("[^ -~]")
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if 0xD800 <= code <= 0xDFFF:
+        raise errors.RenderError(f"\\u{code:04x} is half of a surrogate pair, not a character; remove it")
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
 def _block(value: Any, depth: int) -> str:
@@ -79,11 +108,12 @@ _BOOLEAN_WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false",
 
 def _key(key: str) -> str:
     plain = key.isascii() and key.isalpha() and key.lower() not in _BOOLEAN_WORDS
-    return key if plain else _scalar(key)
+    return key if plain else flow(key)
 
 
 def _scalar(value: Any) -> str:
     if isinstance(value, (Mapping, list, tuple)):
         return "{}" if isinstance(value, Mapping) else "[]"
-    # YAML takes U+2028, U+2029 and U+0085 for line breaks; ascii escapes keep every scalar on one line.
-    return json.dumps(value, ensure_ascii=True)
+    text = flow(value)
+    # PyYAML reads a float only where there is a point: 1e-05 would be a string
+    return text.replace("e", ".0e") if isinstance(value, float) and "e" in text and "." not in text else text

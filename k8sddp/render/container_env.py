@@ -1,0 +1,97 @@
+"""What the worker finds in its container: paths, the K8SDDP_* environment, and the kubelet's `$` rule.
+
+The manifest sets `K8SDDP_*` names only, then the user's; torch's names are the worker's business. The kubelet expands
+`$(NAME)` and `$$` in env values, command and args, so every `$` of the user's is doubled and arrives as it was written.
+Names are not spelled here but in `worker/node_env.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from k8sddp import constants
+from k8sddp import spec as specs
+from k8sddp.worker import node_env
+
+WORKER_DIR: Final = "/k8sddp/worker"
+WORKER_KEY: Final = "worker.pyz"
+CODE_DIR: Final = "/k8sddp/code"
+CODE_KEY: Final = "code.zip"
+WORK_DIR: Final = "/k8sddp/work"
+SCRATCH_DIR: Final = "/tmp"  # noqa: S108 - the pod's own emptyDir
+SHM_DIR: Final = "/dev/shm"  # noqa: S108 - the pod's own memory emptyDir
+TERMINATION_LOG: Final = "/dev/termination-log"
+
+# Downward API: name -> field of the pod (https://kubernetes.io/docs/concepts/workloads/pods/downward-api)
+DOWNWARD: Final[Mapping[str, str]] = {
+    node_env.NAMESPACE: "metadata.namespace",
+    node_env.POD_NAME: "metadata.name",
+    node_env.POD_IP: "status.podIP",
+    node_env.KUBE_NODE: "spec.nodeName",
+    node_env.NODE_RANK: f"metadata.labels['{constants.LABEL_BATCH_INDEX}']",
+    node_env.JOB_UID: f"metadata.labels['{constants.LABEL_BATCH_CONTROLLER_UID}']",
+    node_env.FAILURE_COUNT: f"metadata.annotations['{constants.ANNOTATION_BATCH_INDEX_FAILURE_COUNT}']",
+}
+
+
+def escape(text: str) -> str:
+    """Return `text` so that the kubelet's expansion gives back `text`."""
+    return text.replace("$", "$$")
+
+
+def expand(text: str, mapping: Mapping[str, str]) -> str:
+    """Return `text` as the kubelet hands it to the container.
+
+    `$(X)` becomes the value of X, or stays where X is unknown; `$$` becomes `$`; any other `$` is literal. Values are
+    not expanded again. Rule: k8s.io/kubernetes/third_party/forked/golang/expansion (which garbles a single `$` before a
+    non-ASCII character; `escape` never leaves one).
+    """
+    parts: list[str] = []
+    start = 0
+    while (at := text.find("$", start)) >= 0 and at + 1 < len(text):
+        parts.append(text[start:at])
+        following = text[at + 1]
+        end = text.find(")", at + 2) if following == "(" else -1
+        if end >= 0:
+            name = text[at + 2 : end]
+            parts.append(mapping.get(name, f"$({name})"))
+            start = end + 1
+        else:
+            parts.append("$" if following == "$" else "$" + following)
+            start = at + 2
+    return "".join(parts) + text[start:]
+
+
+def entries(job: specs.DDPJob, *, code_digest: str) -> tuple[Mapping[str, Any], ...]:
+    """Return the container's `env`: ours first, then the user's, whose every `$` is doubled."""
+    ours = [{"name": name, "value": escape(value)} for name, value in _values(job, code_digest).items()]
+    downward = [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in DOWNWARD.items()]
+    users = [{"name": name, "value": escape(value)} for name, value in job.spec.env.items()]
+    return (*ours, *downward, *users)
+
+
+def _values(job: specs.DDPJob, code_digest: str) -> Mapping[str, str]:
+    spec = job.spec
+    cpus = specs.cpu_count(spec.resources)
+    return {
+        node_env.JOB: job.name,
+        node_env.NNODES: str(spec.nnodes),
+        node_env.NPROC_PER_NODE: str(spec.nproc_per_node),
+        node_env.BACKEND: spec.backend,
+        node_env.LAUNCHER: spec.launcher,
+        node_env.PORT: str(spec.rendezvous.port),
+        node_env.JOIN_TIMEOUT: str(spec.rendezvous.timeout),
+        node_env.MAX_ATTEMPTS: str(spec.restart.max_attempts),
+        node_env.GRACE_PERIOD: str(spec.termination_grace_period_seconds),
+        node_env.GPUS: str(spec.resources.gpu),
+        node_env.CPUS: format(cpus, "g") if cpus else "",
+        node_env.CODE_DIGEST: code_digest,
+        node_env.CODE_ZIP: f"{CODE_DIR}/{CODE_KEY}" if spec.code else "",
+        node_env.WORK_DIR: WORK_DIR if spec.code else "",
+        node_env.SCRATCH_DIR: SCRATCH_DIR,
+        node_env.SHM_DIR: SHM_DIR,
+        node_env.TERMINATION_LOG: TERMINATION_LOG,
+        node_env.BIND_HOST: "",
+        node_env.COORDINATOR: f"{job.name}-0.{job.name}",
+    }
