@@ -26,6 +26,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+_MAX_LINE = 160  # characters shown of a line of job.yaml
+
 
 class K8sddpError(Exception):
     """Base of all errors that are the user's or the cluster's to mend, shown as one sentence without a traceback."""
@@ -79,9 +81,28 @@ def _problem_lines(source: str, problem: Problem) -> list[str]:
     where = f"  {place}  " + (f"{problem.path}: " if problem.path else "")
     if not problem.line:
         return [where + problem.message, *([f"      {problem.hint}"] if problem.hint else [])]
+    start, text = _clip(problem.source_line, problem.column - 1)
     gutter = f"{problem.line:>6} | "
-    caret = " " * (len(gutter) - 2) + "| " + " " * (problem.column - 1) + "^" * max(1, problem.width)
-    return [where + problem.message, gutter + problem.source_line, caret + (f" {problem.hint}" if problem.hint else "")]
+    indent = " " * _cells(text[: problem.column - 1 - start])
+    marks = "^" * max(1, _cells(text[problem.column - 1 - start :][: problem.width]))
+    caret = " " * (len(gutter) - 2) + "| " + indent + marks
+    return [where + problem.message, gutter + text, caret + (f" {problem.hint}" if problem.hint else "")]
+
+
+def _clip(line: str, column: int) -> tuple[int, str]:
+    """Return the part of a long line that surrounds `column`, and where it starts: one-line JSON is valid YAML."""
+    start = 0 if len(line) <= _MAX_LINE else max(0, min(column - _MAX_LINE // 3, len(line) - _MAX_LINE))
+    return start, line[start : start + _MAX_LINE]
+
+
+def _cells(text: str) -> int:
+    """Return how many terminal cells `text` takes: Chinese characters take two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    import unicodedata
+
+    wide = sum(unicodedata.east_asian_width(char) in "WF" for char in text)
+    return len(text) + wide - sum(unicodedata.combining(char) > 0 for char in text)
 
 
 class CodeError(K8sddpError):

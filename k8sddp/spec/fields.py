@@ -8,7 +8,7 @@ would not take them for numbers either. Foreign patterns name their source.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Final
 
@@ -60,15 +60,26 @@ _MAX_SECONDS = 2**31 - 1
 class Part(BaseModel):
     """A part of job.yaml: frozen, camelCase outside, unknown fields refused."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=False, use_attribute_docstrings=False
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel)
 
 
 def fault(rule: str, hint: str = "") -> PydanticCustomError:
     """Return the error a check raises: the rule that is broken, and the remedy."""
     # Braces would be taken for placeholders, so both texts travel as context.
     return PydanticCustomError("k8sddp", "{rule}", {"rule": rule, "hint": hint})
+
+
+def exactly_one(*names: str) -> Callable[[Any], Any]:
+    """Return the check that a mapping holds exactly one of the fields `names`."""
+    listed = ", ".join(names[:-1]) + f" or {names[-1]}"
+
+    def check(value: Any) -> Any:
+        given = [name for name in names if name in value]
+        if len(given) != 1:
+            raise fault(f"exactly one of {listed} is needed, not {' and '.join(given) or 'none'}")
+        return value
+
+    return check
 
 
 def quantity_value(text: str) -> Decimal | None:
@@ -158,18 +169,11 @@ Quantity = Annotated[str, BeforeValidator(_quantity_text), AfterValidator(_quant
 Bytes = Annotated[
     str, BeforeValidator(_quantity_text), AfterValidator(_quantity), AfterValidator(_bytes), WithJsonSchema(_AMOUNT)
 ]
+_DURATION_SCHEMA: Final[dict[str, Any]] = {
+    "anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": "^([0-9]+h)?([0-9]+m)?([0-9]+s)?$"}]
+}
 Seconds = Annotated[
-    int,
-    Field(strict=True, ge=1, le=_MAX_SECONDS),
-    BeforeValidator(_seconds),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "integer", "minimum": 1},
-                {"type": "string", "pattern": "^([0-9]+h)?([0-9]+m)?([0-9]+s)?$"},
-            ]
-        }
-    ),
+    int, Field(strict=True, ge=1, le=_MAX_SECONDS), BeforeValidator(_seconds), WithJsonSchema(_DURATION_SCHEMA)
 ]
 Nodes = Annotated[int, Field(strict=True, ge=1, le=4096), BeforeValidator(_nnodes)]
 Attempts = Annotated[int, Field(strict=True, ge=1), AfterValidator(_max_attempts)]

@@ -28,6 +28,7 @@ _BREAK = re.compile(r"\r\n|\r|\n")
 # Not printable in YAML, or (NEL, LS, PS) a line break in YAML 1.1 and none in YAML 1.2
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 _UNSENDABLE = re.compile("[\x00\ud800-\udfff]")
+_OPEN_QUOTE = "found unexpected end of stream"
 # libyaml's words -> rule and remedy that a person understands
 _SYNTAX: Final[Mapping[str, tuple[str, str]]] = {
     "found character that cannot start any token": ("this character cannot begin a value", "quote the value"),
@@ -38,7 +39,12 @@ _SYNTAX: Final[Mapping[str, tuple[str, str]]] = {
     "did not find expected <document start>": ("the document ends before this line", "check the indentation"),
     "did not find expected ',' or ']'": ("a `,` or the closing `]` is missing before this", ""),
     "did not find expected ',' or '}'": ("a `,` or the closing `}` is missing before this", ""),
-    "found unexpected end of stream": ("a quoted text is not closed", "close the quote"),
+    _OPEN_QUOTE: ("a quoted text is not closed", "close the quote"),
+    "did not find expected node content": ("a value is expected here", "write a value, or close the bracket"),
+    "found invalid Unicode character escape code": (
+        "this escape is half a surrogate pair or no character",
+        r"write the character itself, or \U0001F600 instead of \ud83d\ude00",
+    ),
     "found undefined alias": ("this alias has no anchor before it", "quote the value if a text with `*` is meant"),
 }
 
@@ -61,6 +67,7 @@ class Document:
     value: Any = None
     problems: list[Problem] = field(default_factory=list)
     marks: dict[Path, tuple[Any, Any]] = field(default_factory=dict)  # path -> events of key and value
+    refused: set[Path] = field(default_factory=set)  # paths of the values that `problems` are about
 
     def key_place(self, path: Path) -> Place | None:
         """Return where the key of `path` stands, or that of the nearest parent."""
@@ -140,6 +147,8 @@ def _check_text(text: str, document: Document) -> None:
 def _syntax_problem(document: Document, error: yaml.MarkedYAMLError) -> Problem:
     words = str(error.problem or error.context or "not YAML")
     mark = error.problem_mark or error.context_mark
+    if words == _OPEN_QUOTE:
+        mark = error.context_mark or mark  # where the quote was opened
     if mark is None:
         return Problem(f"not YAML: {words}")
     line = min(mark.line, len(document.lines) - 1)
@@ -170,6 +179,7 @@ class _Composer:
                 if documents > 1:
                     raise _StopError(self._problem(event, "a second document begins here", hint="one file, one job"))
             elif isinstance(event, yaml.NodeEvent):
+                self.document.marks[()] = (None, event)
                 value = self._node(event, ())
         return value
 
@@ -241,7 +251,7 @@ class _Composer:
         if not event.implicit[0]:
             return key
         if key == "<<":
-            self._report(event, path, "the merge key `<<` is not part of YAML 1.2", "write the fields out")
+            self._report(event, (*path, key), "the merge key `<<` is not part of YAML 1.2", "write the fields out")
             return key
         value = scalars.resolve(key)
         if isinstance(value, scalars.Trap):
@@ -271,6 +281,7 @@ class _Composer:
             self._report(event, path, rule, "remove it")
 
     def _report(self, event: Any, path: Path, message: str, hint: str) -> None:
+        self.document.refused.add(path)
         self.document.problems.append(self._problem(event, message, path=path, hint=hint))
 
     def _problem(self, event: Any, message: str, *, path: Path = (), hint: str = "") -> Problem:

@@ -44,35 +44,35 @@ class Metadata(Part):
     """Name and labels of the job, as Kubernetes has them."""
 
     name: Name = Field(
-        description="Name of the job and of what it consists of. NAME-<last node> must fit 63 characters."
+        description="Name of the job and of what it consists of. the longest of these must fit 63 characters."
     )
-    namespace: DnsLabel | None = Field(None, description="Namespace; --namespace wins. Default: the context's own.")
-    labels: Mapping[QualifiedKey, LabelValue] = Field({}, description="Labels for the job and its pods.")
-    annotations: Mapping[QualifiedKey, str] = Field({}, description="Annotations for the job and its pods.")
+    namespace: DnsLabel | None = Field(default=None, description="Namespace; --namespace wins. Default: the context's.")
+    labels: Mapping[QualifiedKey, LabelValue] = Field(default={}, description="Labels for the job and its pods.")
+    annotations: Mapping[QualifiedKey, str] = Field(default={}, description="Annotations for the job and its pods.")
 
 
 class Code(Part):
     """Where the script comes from when it is not in the image. Exactly one field must be given."""
 
     path: Text | None = Field(
-        None, description="Folder that travels in a ConfigMap (at most 900 KiB packed), relative to job.yaml."
+        default=None, description="Folder that travels in a ConfigMap (at most 900 KiB packed), relative to job.yaml."
     )
     config_map: DnsSubdomain | None = Field(
-        None, description="Name of a ConfigMap whose binaryData holds the packed folder as code.zip."
+        default=None, description="Name of a ConfigMap whose binaryData holds the packed folder as code.zip."
     )
 
 
 class Resources(Part):
     """What each node of the job needs: requests and limits of its pod."""
 
-    gpu: Annotated[Int, Field(ge=0, le=1024)] = Field(0, description="GPUs per node. Default: 0.")
-    cpu: Quantity | None = Field(None, description="CPU cores per node, such as 32 or 500m. Default: no request.")
-    memory: Bytes | None = Field(None, description="Memory per node, such as 256Gi. Default: no request.")
+    gpu: Annotated[Int, Field(ge=0, le=1024)] = Field(default=0, description="GPUs per node. Default: 0.")
+    cpu: Quantity | None = Field(default=None, description="CPU cores per node: 32, 500m. Default: no request.")
+    memory: Bytes | None = Field(default=None, description="Memory per node: 256Gi. Default: no request.")
     shared_memory: Bytes | None = Field(
-        None, description="Size of /dev/shm, part of `memory`; DataLoader workers and NCCL need it."
+        default=None, description="Size of /dev/shm, part of `memory`; DataLoader workers and NCCL need it."
     )
     gpu_resource: ResourceName = Field(
-        constants.DEFAULT_GPU_RESOURCE, description="Resource that counts the GPUs. Default: nvidia.com/gpu."
+        default=constants.DEFAULT_GPU_RESOURCE, description="Resource that counts the GPUs. Default: nvidia.com/gpu."
     )
 
 
@@ -80,12 +80,12 @@ class Rendezvous(Part):
     """How the nodes find each other."""
 
     port: Annotated[Int, Field(ge=1024, le=65535)] = Field(
-        node_env.DEFAULT_PORT,
+        default=node_env.DEFAULT_PORT,
         description="Port of the gang; the next one serves HTTP, ten above it begin the ports for MASTER_PORT. "
         "1024 to 65524; best below 32768, where Linux's ephemeral ports begin. Default: 29400.",
     )
     timeout: Seconds = Field(
-        600, description="How long to wait for all nodes: 90s, 10m, 1h30m or whole seconds. Default: 10m."
+        default=600, description="How long to wait for all nodes: 90s, 10m, 1h30m or whole seconds. Default: 10m."
     )
 
 
@@ -93,7 +93,7 @@ class Network(Part):
     """Who may connect to the pods."""
 
     policy: Literal["isolated", "open"] = Field(
-        "isolated",
+        default="isolated",
         description="isolated: only this job's pods, and the HTTP port; open: no NetworkPolicy. Default: isolated.",
     )
 
@@ -101,34 +101,36 @@ class Network(Part):
 class Scheduling(Part):
     """Where the pods may run."""
 
-    node_selector: Mapping[QualifiedKey, LabelValue] = Field({}, description="Labels a Kubernetes Node must have.")
-    tolerations: tuple[Toleration, ...] = Field((), description="Taints the pods tolerate (Kubernetes' shape).")
-    affinity: Affinity | None = Field(None, description="Kubernetes' affinity.")
+    node_selector: Mapping[QualifiedKey, LabelValue] = Field(default={}, description="Labels of the Kubernetes Nodes.")
+    tolerations: tuple[Toleration, ...] = Field(default=(), description="Kubernetes' tolerations.")
+    affinity: Affinity | None = Field(default=None, description="Kubernetes' affinity.")
     topology_spread: tuple[TopologySpread, ...] = Field(
-        (), description="Kubernetes' topologySpreadConstraints. Default of labelSelector: this job's pods."
+        default=(), description="Kubernetes' topologySpreadConstraints. Default of labelSelector: this job's pods."
     )
-    priority_class_name: DnsSubdomain | None = Field(None, description="PriorityClass of the pods.")
-    scheduler_name: DnsSubdomain | None = Field(None, description="Scheduler. Default: the cluster's own.")
+    priority_class_name: DnsSubdomain | None = Field(default=None, description="PriorityClass of the pods.")
+    scheduler_name: DnsSubdomain | None = Field(default=None, description="Scheduler. Default: the cluster's own.")
 
 
 class Restart(Part):
     """What happens after a failure."""
 
-    max_attempts: Attempts = Field(1, description="Attempts of the whole gang. Only 1 is supported yet. Default: 1.")
+    max_attempts: Attempts = Field(default=1, description="Attempts of the whole gang; only 1 yet. Default: 1.")
 
 
 class SecurityContext(Part):
     """Under which user the pods run."""
 
     profile: Literal["restricted", "platform"] = Field(
-        "restricted",
+        default="restricted",
         description="restricted: the Pod Security profile of that name, with the user and groups below; "
         "platform: user and groups are left to the cluster, as OpenShift wants. Default: restricted.",
     )
-    run_as_user: Annotated[Int, Field(ge=1, le=_MAX_INT32)] = Field(65532, description="User id. Default: 65532.")
-    run_as_group: Annotated[Int, Field(ge=0, le=_MAX_INT32)] = Field(65532, description="Group id. Default: 65532.")
+    run_as_user: Annotated[Int, Field(ge=1, le=_MAX_INT32)] = Field(default=65532, description="User. Default: 65532.")
+    run_as_group: Annotated[Int, Field(ge=0, le=_MAX_INT32)] = Field(
+        default=65532, description="Group. Default: 65532."
+    )
     fs_group: Annotated[Int, Field(ge=0, le=_MAX_INT32)] = Field(
-        65532, description="Group that owns the volumes' files. Default: 65532."
+        default=65532, description="Group that owns the volumes' files. Default: 65532."
     )
 
 
@@ -149,11 +151,11 @@ class JobSpec(Part):
     command: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
         description="What torchrun runs: a script, or -m and a module, and its arguments."
     )
-    python: Word = Field("python3", description="Python interpreter in the image. Default: python3.")
-    code: Code | None = Field(None, description="Where the script comes from. Default: it is in the image.")
-    nnodes: Nodes = Field(1, description="Nodes, that is pods; 1 to 4096. Default: 1.")
+    python: Word = Field(default="python3", description="Python interpreter in the image. Default: python3.")
+    code: Code | None = Field(default=None, description="Where the script comes from. Default: it is in the image.")
+    nnodes: Nodes = Field(default=1, description="Nodes, that is pods; 1 to 4096. Default: 1.")
     # stands before the fields whose defaults it decides
-    resources: Resources = Field(Resources(), description="What each node needs.")
+    resources: Resources = Field(default=Resources(), description="What each node needs.")
     nproc_per_node: Annotated[Int, Field(ge=1, le=1024)] = Field(
         default_factory=lambda data: default_nproc_per_node(data["resources"].gpu),
         description="Ranks per node, 1 to 1024. Default: one per GPU, else 1.",
@@ -163,32 +165,32 @@ class JobSpec(Part):
         description="Communication backend. Default: nccl with GPUs, gloo without.",
     )
     launcher: Annotated[Literal["torchrun", "spawn"], LauncherName] = Field(
-        "torchrun",
+        default="torchrun",
         description="torchrun: one process per rank; spawn: plain Python, the script starts its own ranks. "
         "Default: torchrun.",
     )
-    env: Mapping[EnvName, str] = Field({}, description="Environment of every rank: names and texts.")
-    env_from: tuple[EnvFrom, ...] = Field((), description="Environment from ConfigMaps and Secrets.")
-    volumes: tuple[Volume, ...] = Field((), description="Volumes that every pod mounts.")
-    rendezvous: Rendezvous = Field(Rendezvous(), description="How the nodes find each other.")
-    network: Network = Field(Network(), description="Who may connect to the pods.")
-    scheduling: Scheduling = Field(Scheduling(), description="Where the pods may run.")
-    restart: Restart = Field(Restart(), description="What happens after a failure.")
+    env: Mapping[EnvName, str] = Field(default={}, description="Environment of every rank: names and texts.")
+    env_from: tuple[EnvFrom, ...] = Field(default=(), description="Environment from ConfigMaps and Secrets.")
+    volumes: tuple[Volume, ...] = Field(default=(), description="Volumes that every pod mounts.")
+    rendezvous: Rendezvous = Field(default=Rendezvous(), description="How the nodes find each other.")
+    network: Network = Field(default=Network(), description="Who may connect to the pods.")
+    scheduling: Scheduling = Field(default=Scheduling(), description="Where the pods may run.")
+    restart: Restart = Field(default=Restart(), description="What happens after a failure.")
     active_deadline_seconds: Annotated[Int, Field(ge=1, le=_MAX_INT32)] | None = Field(
-        None, description="The job fails after this many seconds. Default: no limit."
+        default=None, description="The job fails after this many seconds. Default: no limit."
     )
     ttl_seconds_after_finished: Annotated[Int, Field(ge=0, le=_MAX_INT32)] | None = Field(
-        None, description="The finished job is deleted after this many seconds. Default: it is kept."
+        default=None, description="The finished job is deleted after this many seconds. Default: it is kept."
     )
     termination_grace_period_seconds: Annotated[Int, Field(ge=1, le=_MAX_INT32)] = Field(
-        30, description="Seconds from SIGTERM to SIGKILL when a pod is stopped. Default: 30."
+        default=30, description="Seconds from SIGTERM to SIGKILL when a pod is stopped. Default: 30."
     )
-    service_account_name: DnsSubdomain | None = Field(None, description="ServiceAccount. Default: the namespace's.")
-    image_pull_secrets: tuple[DnsSubdomain, ...] = Field((), description="Names of Secrets for the image's registry.")
+    service_account_name: DnsSubdomain | None = Field(default=None, description="ServiceAccount. Default: default.")
+    image_pull_secrets: tuple[DnsSubdomain, ...] = Field(default=(), description="Secrets for the image's registry.")
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(
-        None, description="Always, IfNotPresent or Never. Default: Kubernetes' own, by the image's tag."
+        default=None, description="Always, IfNotPresent or Never. Default: Kubernetes' own, by the image's tag."
     )
-    security_context: SecurityContext = Field(SecurityContext(), description="Under which user the pods run.")
+    security_context: SecurityContext = Field(default=SecurityContext(), description="Under which user the pods run.")
 
     @property
     def world_size(self) -> int:

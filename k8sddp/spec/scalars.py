@@ -2,7 +2,7 @@
 
 job.yaml may be read by us, by kubectl (Go, mostly YAML 1.1), by editors (YAML 1.2) and by PyYAML. Only plain scalars
 that all of them read alike are taken: `true`, `null`, decimal numbers, texts. The others (`on`, `010`, `1e-3`,
-`12:30:45`, ...) get a `Trap`, whose remedy is the quoted form. Measured table: docs of each reader and kubectl itself.
+`12:30:45`, ...) get a `Trap`, whose remedy is the quoted form. Measured against kubectl and PyYAML.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ _BASE_60 = re.compile(r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:(?:[Tt]|[ \t]+)[0-9]{1,2}:.*)?")
 _SPECIAL_FLOAT = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 _FIRST_OF_SPECIAL = frozenset("0123456789+-.~tTfFnNyYoO")
+_BASES: Final = {"0x": 16, "0o": 8, "0b": 2}
 _INT64 = range(-(2**63), 2**63)  # beyond it kubectl keeps a float
 
 
@@ -59,12 +60,11 @@ def resolve(text: str) -> Plain | Trap:
 def _trap(text: str) -> Trap | None:
     quoted = f'write "{text}"'
     if text in _WORDS:
-        return Trap(f"`{text}` is {_WORDS[text]} to kubectl and a text to others", f"{quoted}, or {_WORDS[text]}")
-    if _NUMBER_TO_SOME.fullmatch(text):
         return Trap(
-            f"`{text}` is not the same number, or no number, to all YAML readers",
-            f"{quoted} for a text, or the number in decimal digits",
+            f"`{text}` is {_WORDS[text]} to kubectl and a text to others", f"{quoted} for the text, or {_WORDS[text]}"
         )
+    if _NUMBER_TO_SOME.fullmatch(text):
+        return Trap(f"`{text}` {_disagreement(text)}", f"{quoted}, or the number in plain decimal digits")
     if _BASE_60.fullmatch(text):
         return Trap(f"`{text}` is a number in base 60 to some YAML readers", quoted)
     if _DATE.fullmatch(text):
@@ -72,3 +72,19 @@ def _trap(text: str) -> Trap | None:
     if _SPECIAL_FLOAT.fullmatch(text):
         return Trap(f"`{text}` is a number to YAML", quoted)
     return None
+
+
+def _disagreement(text: str) -> str:
+    digits = text.lstrip("+-")
+    base = _BASES.get(digits[:2].lower())
+    if base:
+        return f"is a number in base {base} to some YAML readers and a text to others"
+    if "_" in digits:
+        return f"is {text.replace('_', '')} to kubectl and a text to others"
+    if "e" in digits or "E" in digits:
+        return "is a number to kubectl and a text to others"
+    if digits[0] == "0" and set(digits) <= set("01234567"):
+        return f"is {int(text, 8)} to kubectl and {int(text)} to others"
+    if digits.isdigit() and digits[0] != "0":
+        return "is too large for a YAML number: readers round it"
+    return "is a number to some YAML readers and a text to others"

@@ -14,37 +14,48 @@ from pydantic import Field
 from k8sddp.spec.fields import AbsolutePath, DnsLabel, Flag, Part, SubPath
 from k8sddp.spec.shaped import Shape, Shaped
 
+_MODULE = "volume_shapes"
+PersistentVolumeClaim = Annotated[Shape, Shaped(_MODULE, "PersistentVolumeClaim")]
+EmptyDir = Annotated[Shape, Shaped(_MODULE, "EmptyDir")]
+ConfigMap = Annotated[Shape, Shaped(_MODULE, "ConfigMap")]
+Secret = Annotated[Shape, Shaped(_MODULE, "Secret")]
+HostPath = Annotated[Shape, Shaped(_MODULE, "HostPath")]
+NFS = Annotated[Shape, Shaped(_MODULE, "NFS")]
+CSI = Annotated[Shape, Shaped(_MODULE, "CSI")]
+Ephemeral = Annotated[Shape, Shaped(_MODULE, "Ephemeral")]
+Projected = Annotated[Shape, Shaped(_MODULE, "Projected")]
+DownwardAPI = Annotated[Shape, Shaped(_MODULE, "DownwardAPI")]
+Image = Annotated[Shape, Shaped(_MODULE, "Image")]
+
 
 class Volume(Part):
     """A volume that every pod of the job mounts. Exactly one source must be given."""
 
     name: DnsLabel = Field(description="Name of the volume, unique in the job.")
     mount_path: AbsolutePath = Field(description="Absolute path in the container, unique in the job.")
-    read_only: Flag = Field(False, description="Mount it read-only. Default: false.")
-    sub_path: SubPath | None = Field(None, description="Mount this folder of the volume instead of its root.")
-    persistent_volume_claim: Annotated[Shape, Shaped("PersistentVolumeClaim")] | None = Field(
-        None, description="A claim in the job's namespace. One claim for several nodes must be ReadWriteMany."
+    read_only: Flag = Field(default=False, description="Mount it read-only. Default: false.")
+    sub_path: SubPath | None = Field(default=None, description="Mount this folder of the volume instead of its root.")
+    persistent_volume_claim: PersistentVolumeClaim | None = Field(
+        default=None, description="A claim in the job's namespace. One claim for several nodes must be ReadWriteMany."
     )
-    empty_dir: Annotated[Shape, Shaped("EmptyDir")] | None = Field(
-        None, description="An empty folder for each pod, lost with it."
+    empty_dir: EmptyDir | None = Field(default=None, description="An empty folder for each pod, lost with it.")
+    config_map: ConfigMap | None = Field(default=None, description="Files from a ConfigMap.")
+    secret: Secret | None = Field(default=None, description="Files from a Secret.")
+    host_path: HostPath | None = Field(
+        default=None,
+        description="A path of the Kubernetes Node; refused by Pod Security profiles but privileged.",
     )
-    config_map: Annotated[Shape, Shaped("ConfigMapVolume")] | None = Field(None, description="Files from a ConfigMap.")
-    secret: Annotated[Shape, Shaped("SecretVolume")] | None = Field(None, description="Files from a Secret.")
-    host_path: Annotated[Shape, Shaped("HostPath")] | None = Field(
-        None,
-        description="A path of the Kubernetes Node. Not allowed by the restricted or baseline Pod Security profile.",
+    nfs: NFS | None = Field(default=None, description="An NFS export.")
+    csi: CSI | None = Field(default=None, description="An ephemeral volume of a CSI driver.")
+    ephemeral: Ephemeral | None = Field(
+        default=None, description="A claim that is created with each pod and deleted with it."
     )
-    nfs: Annotated[Shape, Shaped("NFS")] | None = Field(None, description="An NFS export.")
-    csi: Annotated[Shape, Shaped("CSI")] | None = Field(None, description="An ephemeral volume of a CSI driver.")
-    ephemeral: Annotated[Shape, Shaped("Ephemeral")] | None = Field(
-        None, description="A claim that is created with each pod and deleted with it."
+    projected: Projected | None = Field(default=None, description="Several sources in one folder.")
+    downward_api: DownwardAPI | None = Field(
+        default=None, alias="downwardAPI", description="Facts about the pod as files."
     )
-    projected: Annotated[Shape, Shaped("Projected")] | None = Field(None, description="Several sources in one folder.")
-    downward_api: Annotated[Shape, Shaped("DownwardAPI")] | None = Field(
-        None, alias="downwardAPI", description="Facts about the pod as files."
-    )
-    image: Annotated[Shape, Shaped("ImageVolume")] | None = Field(
-        None, description="The files of an OCI image, read-only (Kubernetes 1.35; before that a feature gate)."
+    image: Image | None = Field(
+        default=None, description="The files of an OCI image, read-only (Kubernetes 1.35; before that a feature gate)."
     )
 
     @property
