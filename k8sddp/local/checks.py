@@ -1,0 +1,82 @@
+"""What must hold on this machine before the first pod starts: system, programs, ports. Each refusal is one sentence.
+
+A port that is taken between the check and the worker's own bind is the worker's to report.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import shutil
+import socket
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from k8sddp import errors
+from k8sddp.local import machine as machines
+from k8sddp.local import pods
+from k8sddp.worker import node_env
+
+
+def system(machine: machines.Machine) -> None:
+    """Refuse everything but Linux: other systems have neither 127.0.0.2 nor a way to hold on to orphans."""
+    if machine.platform != "linux":
+        raise errors.LocalError(
+            f"run --local needs Linux and this is {machine.platform}; run it in a Linux container or virtual machine, "
+            "or on a cluster with k8sddp run"
+        )
+
+
+def programs(layout: Sequence[pods.LocalPod]) -> tuple[pods.LocalPod, ...]:
+    """Return the pods with their programs as paths of this machine, looked up in each pod's PATH."""
+    return tuple(dataclasses.replace(pod, argv=(_program(pod), *pod.argv[1:])) for pod in layout)
+
+
+def _program(pod: pods.LocalPod) -> str:
+    found = shutil.which(pod.argv[0], path=pod.env["PATH"])
+    if found is None:
+        where = "does not exist on this machine" if "/" in pod.argv[0] else "is not on PATH"
+        raise errors.LocalError(
+            f"{pod.name}: the program {pod.argv[0]!r} of the image {where}; name an interpreter of this machine in "
+            "spec.python, such as python3"
+        )
+    return str(Path(found).absolute())
+
+
+def ports(layout: Sequence[pods.LocalPod]) -> None:
+    """Refuse a run whose ports another program holds."""
+    for address, port, purpose in _needed(layout):
+        reason = _taken(address, port)
+        if reason:
+            raise errors.LocalError(
+                f"port {port} on {address or 'any address'} ({purpose}) cannot be used: {reason}; end the program that "
+                "holds it (ss -ltnp shows it) or choose another rendezvous.port"
+            )
+
+
+def _needed(layout: Sequence[pods.LocalPod]) -> Iterator[tuple[str, int, str]]:
+    for pod in layout:
+        if not pod.env.get(node_env.PORT, "").isdigit():
+            continue  # not our worker
+        port, address = int(pod.env[node_env.PORT]), pod.env.get(node_env.POD_IP, "")
+        yield address, port, "gang"
+        yield address, port + node_env.HTTP_PORT_OFFSET, "HTTP"
+        if pod.index == 0:
+            yield "", port + node_env.MASTER_PORT_OFFSET, "MASTER_PORT"  # torch's store binds every address
+
+
+def _taken(address: str, port: int) -> str:
+    """Return why the port cannot be bound, the empty string where it can."""
+    if port > 65535:
+        return "there is no such port"
+    family = socket.AF_INET if address or not socket.has_dualstack_ipv6() else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # as a server does: what is left of closed connections (TIME_WAIT) is no obstacle, a listener is
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            return "it is in use" if error.errno == errno.EADDRINUSE else str(error.strerror)
+    return ""

@@ -1,0 +1,115 @@
+"""The environment of one local pod: the container's, as the kubelet makes it, then what this machine replaces. Pure.
+
+The kubelet's part is downward API and its `$` rule. Ours is what `worker/node_env.py` lists: variables that hold paths,
+bind addresses or peer hosts. Variables of the user's shell come last and lose against all others; what exists only on a
+cluster (envFrom, values from a Secret or ConfigMap) is refused with its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from k8sddp import constants, errors
+from k8sddp.local import machine as machines
+from k8sddp.local import mounts
+from k8sddp.manifest import Manifest
+from k8sddp.render import container_env
+from k8sddp.worker import node_env
+
+NAMESPACE: Final = "local"
+FIRST_ADDRESS: Final = 2  # 127.0.0.1 is what everything else on the machine listens on
+DEFAULT_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
+
+
+def address_of(index: int) -> str:
+    """Return the loopback address of pod `index`."""
+    return f"127.0.0.{FIRST_ADDRESS + index}"
+
+
+def of_container(job: Manifest, *, index: int, hostname: str, job_uid: str) -> dict[str, str]:
+    """Return the environment that the kubelet would hand to the container of pod `index`.
+
+    Raises LocalError naming what exists only on a cluster.
+    """
+    container, name = job["spec"]["template"]["spec"]["containers"][0], job["metadata"]["name"]
+    for source in container.get("envFrom") or ():
+        kind = next((kind for kind in ("secretRef", "configMapRef") if kind in source), "")
+        raise errors.LocalError(
+            f"{name}: envFrom {kind} {(source.get(kind) or {}).get('name', '')!r} exists only on a cluster; run it "
+            "there, or give the values in spec.env"
+        )
+    fields = _downward(job, index=index, hostname=hostname, job_uid=job_uid)
+    env: dict[str, str] = {}
+    for entry in container.get("env") or ():
+        path = ((entry.get("valueFrom") or {}).get("fieldRef") or {}).get("fieldPath", "")
+        if "valueFrom" not in entry:
+            env[entry["name"]] = container_env.expand(entry.get("value") or "", env)
+        elif path in fields:
+            env[entry["name"]] = fields[path]
+        else:
+            source = path or ", ".join(entry["valueFrom"])
+            raise errors.LocalError(
+                f"{name}: variable {entry['name']} comes from {source}, which exists only on a cluster; run it there"
+            )
+    return env
+
+
+def of_pod(
+    asked: Mapping[str, str],
+    *,
+    job: Manifest,
+    index: int,
+    mounted: Sequence[mounts.Mount],
+    scratch: Path,
+) -> dict[str, str]:
+    """Return the container's environment `asked` with the paths, addresses and hosts of this machine."""
+    name, count = job["metadata"]["name"], int(job["spec"].get("completions") or 1)
+    hosts = {f"{name}-{peer}.{name}": address_of(peer) for peer in range(count)}
+    env = {key: mounts.relocate(value, mounted) for key, value in asked.items()}
+    for key in node_env.PATHS:
+        path = asked.get(key)
+        if path and env[key] == path:  # under no mount: the container runtime's own, such as the termination log
+            env[key] = str(scratch / Path(path).name)
+    env |= {key: address_of(index) for key in node_env.BIND_HOSTS if key in asked}
+    env |= {key: hosts.get(asked[key], asked[key]) for key in node_env.PEER_HOSTS if key in asked}
+    return env
+
+
+def of_machine(machine: machines.Machine, *, devices: Sequence[str], temporary: str) -> dict[str, str]:
+    """Return what a local pod sees besides its container's environment.
+
+    `temporary` is the pod's own /tmp: what programs write there ends with the run.
+    """
+    env = dict(machine.environ)
+    env["PATH"] = f"{machine.executable.parent}:{env.get('PATH') or DEFAULT_PATH}"
+    env["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
+    if temporary:
+        env["TMPDIR"] = temporary
+    return env
+
+
+def _downward(job: Manifest, *, index: int, hostname: str, job_uid: str) -> Mapping[str, str]:
+    """Return the fields of pod `index` by the path that a fieldRef gives."""
+    template = job["spec"]["template"]
+    metadata = template.get("metadata") or {}
+    labels = (metadata.get("labels") or {}) | {
+        constants.LABEL_BATCH_JOB_NAME: job["metadata"]["name"],
+        constants.LABEL_BATCH_INDEX: str(index),
+        constants.LABEL_BATCH_CONTROLLER_UID: job_uid,
+    }
+    annotations = (metadata.get("annotations") or {}) | {
+        constants.LABEL_BATCH_INDEX: str(index),
+        constants.ANNOTATION_BATCH_INDEX_FAILURE_COUNT: "0",
+    }
+    return {
+        "metadata.name": f"{job['metadata']['name']}-{index}",
+        "metadata.namespace": NAMESPACE,
+        "spec.nodeName": hostname,
+        "spec.serviceAccountName": template["spec"].get("serviceAccountName", "default"),
+        "status.podIP": address_of(index),
+        "status.podIPs": address_of(index),
+        **{f"metadata.labels['{key}']": value for key, value in labels.items()},
+        **{f"metadata.annotations['{key}']": value for key, value in annotations.items()},
+    }
