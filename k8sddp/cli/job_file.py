@@ -38,6 +38,12 @@ class Loaded(NamedTuple):
 
         return render.render(self.job, code=self.code)
 
+    def summary(self) -> str:
+        """Return the job in one line: `digits, 2 nodes x 1 process = 2 ranks, gloo`."""
+        spec = self.job.spec
+        shape = [_count(spec.nnodes, "node"), _count(spec.nproc_per_node, "process"), _count(spec.world_size, "rank")]
+        return f"{self.job.name}, {shape[0]} x {shape[1]} = {shape[2]}, {spec.backend}"
+
 
 def argument(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command one job file, positional or as kubectl's `-f`; its function gets it as `file`."""
@@ -46,10 +52,11 @@ def argument(function: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("-f", "--filename", metavar="FILE", help="The job file, as for kubectl; - reads stdin.")
     @functools.wraps(function)
     def with_file(*, file: str | None, filename: str | None, **others: Any) -> Any:
-        if (file is None) == (filename is None):
-            problem = "FILE and -f FILE are given; one is enough" if file else "FILE is missing; - reads stdin"
+        given = [name for name in (file, filename) if name]  # an unset shell variable is an empty word
+        if len(given) != 1:
+            problem = "FILE and -f FILE are given; one is enough" if given else "FILE is missing; - reads stdin"
             raise click.UsageError(problem, click.get_current_context())
-        return function(file=file or filename, **others)
+        return function(file=given[0], **others)
 
     return with_file
 
@@ -67,6 +74,10 @@ def load(file: str) -> Loaded:
     source = "<stdin>" if file == "-" else file
     job = spec.load(text, source=source)
     return Loaded(source, job, _pack(job, Path() if file == "-" else Path(file).parent))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "es" if noun.endswith("s") else "s")
 
 
 def _pack(job: DDPJob, folder: Path) -> bundle.Code | None:

@@ -75,8 +75,13 @@ def paint(text: str, colour: str, *, tty: bool, environ: Mapping[str, str]) -> s
     return text if plain else f"\x1b[{_SGR[colour]}m{text}\x1b[0m"
 
 
+def painted(text: str, colour: str) -> str:
+    """Return `text` as stderr shows it."""
+    return paint(text, colour, tty=sys.stderr is not None and sys.stderr.isatty(), environ=os.environ)
+
+
 def _labelled(label: str, colour: str, text: str) -> None:
-    note(paint(f"{label}: ", colour, tty=sys.stderr.isatty(), environ=os.environ) + text)
+    note(painted(f"{label}: ", colour) + text)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
+from k8sddp import errors
 from k8sddp.cli import screen
 
 if TYPE_CHECKING:
@@ -40,6 +41,15 @@ class Target(NamedTuple):
             namespace=self.namespace,
             request_timeout=self.request_timeout,
         )
+
+    def for_job(self, source: str, namespace: str | None) -> Target:
+        """Return the target of a job file whose metadata.namespace is `namespace`; a second opinion is refused."""
+        if namespace and self.namespace and namespace != self.namespace:
+            raise errors.UsageError(
+                f"{source}: metadata.namespace is {namespace}, but -n says {self.namespace}; "
+                f"pass -n {namespace}, or take metadata.namespace out of the file"
+            )
+        return self._replace(namespace=self.namespace or namespace)
 
     def command(self, words: str) -> str:
         """Return the shell command that acts on the same target, for a hint."""

@@ -6,15 +6,10 @@ cluster is asked.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
-from k8sddp import errors, topology
+from k8sddp import errors
 from k8sddp.cli import job_file, screen, usage
-
-if TYPE_CHECKING:
-    from k8sddp.spec import DDPJob
 
 EXAMPLES = (
     usage.Example("check one file, or several", "validate job.yaml other.yaml"),
@@ -36,20 +31,8 @@ def command(files: tuple[str, ...], more: tuple[str, ...]) -> int:
         try:
             loaded = job_file.load(file)
             loaded.manifests()
-            screen.out(f"{loaded.source} is valid: {summary(loaded.job)}")
+            screen.out(f"{loaded.source} is valid: {loaded.summary()}")
         except errors.K8sddpError as error:
             screen.error(str(error))
             code = max(code, error.exit_code)
     return code
-
-
-def summary(job: DDPJob) -> str:
-    """Return the job in one line: `digits, 2 nodes x 1 process = 2 ranks, gloo`."""
-    nodes, processes = job.spec.nnodes, job.spec.nproc_per_node
-    ranks = topology.world_size(nodes, processes)
-    shape = f"{_count(nodes, 'node')} x {_count(processes, 'process')} = {_count(ranks, 'rank')}"
-    return f"{job.name}, {shape}, {job.spec.backend}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "es" if noun.endswith("s") else "s")

@@ -67,6 +67,7 @@ def test_kubectl_plugin_is_shown_as_the_user_typed_it() -> None:
         pytest.param(["frobnicate"], "no such command 'frobnicate'; there are validate, ", id="far-command"),
         pytest.param(["render", "--outptu", "json", "x"], "no such option", id="option"),
         pytest.param(["render"], "FILE is missing; - reads stdin", id="no-file"),
+        pytest.param(["render", ""], "FILE is missing; - reads stdin", id="empty-file-name"),
         pytest.param(["render", "a", "-f", "b"], "FILE and -f FILE are given; one is enough", id="two-files"),
         pytest.param(["render", "-o", "toml", "x"], "'toml'", id="choice"),
         pytest.param(["version", "--request-timeout", "soon"], "'soon' is not a duration; write 30s", id="duration"),
