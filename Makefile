@@ -1,0 +1,66 @@
+# One verb per task; `make help` lists them. Everything lives in .venv; caches are outside the tree (~/.cache).
+PYTHON      ?= python3
+TORCH_INDEX ?=
+VENV        := .venv
+BIN         := $(VENV)/bin
+READY       := $(VENV)/.ready
+PYTEST      := $(BIN)/pytest
+SOURCES     := k8sddp tests manifests/samples
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint unit golden-update local contract test-gpu bench wheel clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  variables: PYTHON=$(PYTHON) (3.10 or newer), TORCH_INDEX=<URL of a CPU-only torch index> (default: your own index)"
+
+# torch that is already there for $(PYTHON) is used as it is; else it comes as the extra `torch`.
+$(READY): pyproject.toml Makefile
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "error: $(PYTHON) is missing or older than 3.10; name another one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "error: $(PYTHON) cannot make virtual environments; on Debian or Ubuntu: apt-get install python3-venv"; exit 2; }
+	$(PYTHON) -m venv $$($(PYTHON) -c 'import torch' 2>/dev/null && echo --system-site-packages) $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/python -c 'import torch' 2>/dev/null || VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet \
+	  $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) 'torch>=2.4' 'numpy>=1.26'
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --editable '.[dev]'
+	@touch $@
+
+venv: $(READY) ## Make .venv with k8sddp, torch and the development tools
+
+demo: $(READY) ## Train the digits sample here: two "nodes", gloo, no cluster
+	$(BIN)/k8sddp run --local manifests/samples/digits/job.yaml
+
+test: lint $(READY) ## Lint, types, unit, golden, contract and local tests
+	$(PYTEST) tests -m "not gpu and not cluster and not bench"
+
+lint: $(READY) ## ruff, mypy strict
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+
+unit: $(READY) ## The fast tests only: no network, no cluster, no torch
+	$(PYTEST) tests/unit tests/golden tests/test_architecture.py
+
+golden-update: $(READY) ## Write the golden files anew; read the diff
+	$(BIN)/python -m tests.golden.regenerate
+
+contract: $(READY) ## The cluster contract against the fake API server
+	$(PYTEST) tests/contract
+
+local: $(READY) ## The tests that train here, with torch and gloo
+	$(PYTEST) tests/local
+
+test-gpu: $(READY) ## The tests that need an NVIDIA GPU; they skip with a sentence without one
+	$(PYTEST) tests/gpu -m gpu -s
+
+bench: $(READY) ## Start-up, rendering and launch figures, as ratios of one run
+	$(BIN)/python -m tests.bench
+
+wheel: $(READY) ## Build the wheel into dist/
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv build --quiet --wheel
+
+clean: ## Remove .venv and what the tools left in the tree
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
