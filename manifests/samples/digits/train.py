@@ -63,7 +63,7 @@ def save(model, path):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(model.module.state_dict(), path.with_suffix(".tmp"))
-    os.replace(path.with_suffix(".tmp"), path)
+    path.with_suffix(".tmp").replace(path)
 
 
 def main():
