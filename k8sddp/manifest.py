@@ -69,13 +69,14 @@ def flow(value: Any) -> str:
     Raises RenderError for half of a surrogate pair, which is no character, and for numbers that JSON has not.
     """
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        text = _JSON.encode(value)
     except ValueError as error:
         raise errors.RenderError(f"{value!r} cannot be written as JSON: {error}") from error
     # the search costs nothing beside a substitution over a megabyte of base64
     return _NOT_PLAIN.sub(_escape, text) if _NOT_PLAIN.search(text) else text
 
 
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 # JSON has escaped the control characters below U+0020; what is left stands inside of strings.
 _NOT_PLAIN = re.compile("[^ -~]")
 
@@ -97,6 +98,8 @@ def _block(value: Any, depth: int) -> str:
 
 
 def _value(item: Any, depth: int) -> str:
+    if isinstance(item, (list, tuple)) and all(type(number) is int for number in item):
+        return f" {flow(item)}\n"  # 67 exit codes are one line, not a screen
     if isinstance(item, (Mapping, list, tuple)) and item:
         return "\n" + _block(item, depth + 1)
     return " " + _scalar(item) + "\n"

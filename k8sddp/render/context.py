@@ -158,7 +158,8 @@ def _own_annotations(job: specs.DDPJob, code_digest: str) -> Mapping[str, str]:
     if len(data) > constants.MAX_SPEC_ANNOTATION:
         raise errors.RenderError(
             f"the spec is {len(data) // 1024} KiB as JSON, the limit is {constants.MAX_SPEC_ANNOTATION // 1024} KiB "
-            "(it is kept in an annotation of the Job); put long values of env into a ConfigMap and name it in spec.envFrom"
+            "(it is kept in an annotation of the Job); put long values of env into a ConfigMap and name it "
+            "in spec.envFrom"
         )
     return {
         constants.ANNOTATION_VERSION: __version__,
