@@ -1,0 +1,15 @@
+"""Print every figure as a JSON line; `python -m tests.bench startup` or `launching` for one group."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from tests.bench import launching, startup
+
+GROUPS = {"startup": startup.figures, "launching": launching.figures}
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or GROUPS:
+        for figure in GROUPS[name]():
+            print(json.dumps(figure), flush=True)
