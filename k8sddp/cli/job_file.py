@@ -86,7 +86,7 @@ def _pack(job: DDPJob, folder: Path) -> bundle.Code | None:
     from k8sddp.cli import code_folder
     from k8sddp.render import bundle
 
-    return bundle.pack(code_folder.read(folder / job.spec.code.path))
+    return bundle.pack(code_folder.read(folder / job.spec.code.path, command=job.spec.command))
 
 
 def _read(file: str) -> str:

@@ -6,16 +6,10 @@ sentence with the first failure. On a cluster Ctrl-C detaches and the job runs o
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING
-
 import click
 
 from k8sddp import errors
 from k8sddp.cli import job_file, screen, target, usage
-
-if TYPE_CHECKING:
-    from k8sddp import local
 
 DEFAULT_WORK_DIR = ".k8sddp"  # never part of a code folder, and in .gitignore by habit
 
@@ -44,18 +38,8 @@ def _on_this_machine(loaded: job_file.Loaded, work_dir: str) -> int:
     from k8sddp import local
 
     screen.note(f"{loaded.summary()}, on this machine")
-    started = time.monotonic()
-    result = local.run(loaded.manifests(), work_dir=Path(work_dir), out=screen.raw)
-    _tell_end(loaded.job.name, result, seconds=time.monotonic() - started)
+    result = local.run(loaded.manifests(), work_dir=Path(work_dir), out=screen.raw, report=screen.note)
+    for name, folder in sorted(result.volumes.items()):
+        screen.note(f"volume {name}: {folder}")
+    screen.result(result.message, good=result.state == "complete")
     return result.exit_code
-
-
-def _tell_end(name: str, result: local.Result, *, seconds: float) -> None:
-    failure = (result.verdict or {}).get("first_failure") or {}
-    if result.exit_code == 0:
-        screen.note(screen.painted(f"{name} is complete after {seconds:.0f} s", "green"))
-    else:
-        cause = failure.get("message") or f"exit code {result.exit_code}"
-        screen.note(screen.painted(f"{name} failed after {seconds:.0f} s: {cause}", "red"))
-    for volume, folder in sorted(result.volumes.items()):
-        screen.note(f"volume {volume}: {folder}")

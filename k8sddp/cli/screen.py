@@ -69,19 +69,24 @@ def traceback() -> None:
     library.print_exc()
 
 
+def result(text: str, *, good: bool) -> None:
+    """Print how a job ended, green or red."""
+    note(_painted(text, "green" if good else "red"))
+
+
 def paint(text: str, colour: str, *, tty: bool, environ: Mapping[str, str]) -> str:
     """Return `text` in `colour` (a key of the table above) where the reader is a person who wants it, else as it is."""
     plain = not tty or "NO_COLOR" in environ or environ.get("TERM") == "dumb"
     return text if plain else f"\x1b[{_SGR[colour]}m{text}\x1b[0m"
 
 
-def painted(text: str, colour: str) -> str:
+def _painted(text: str, colour: str) -> str:
     """Return `text` as stderr shows it."""
     return paint(text, colour, tty=sys.stderr is not None and sys.stderr.isatty(), environ=os.environ)
 
 
 def _labelled(label: str, colour: str, text: str) -> None:
-    note(painted(f"{label}: ", colour) + text)
+    note(_painted(f"{label}: ", colour) + text)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
