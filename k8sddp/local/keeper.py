@@ -1,6 +1,6 @@
 """Stands in front of one local pod: what a container's PID namespace does on a cluster, as one small process.
 
-Started as a file by `processes.py` (`python -I -S keeper.py CONTROL_FD GRACE ORPHAN_GRACE SCRATCH PROGRAM ARG...`), in
+Started as a file by `processes.py` (`python -I -S keeper.py CONTROL_FD GRACE ORPHAN_GRACE FOLDERS PROGRAM ARG...`), in
 a session of its own. It guarantees that when the pod's program ends, everything that the program started ends too; that
 the pod ends when `k8sddp` itself is killed with SIGKILL (the control socket then closes); and that its own exit code is
 the container's, 128 + n for signal n. It is a child subreaper, so processes in sessions of their own (torchrun's ranks)
@@ -192,19 +192,20 @@ def main(arguments: Sequence[str]) -> int:
     keeper = Keeper(control, grace=float(arguments[1]), orphan_grace=float(arguments[2]))
     code = keeper.keep(arguments[4:])
     if keeper.orphaned:
-        _remove(arguments[3])
+        _remove(arguments[3].split(os.pathsep))
     return code
 
 
-def _remove(folder: str) -> None:
-    """Remove the pod's scratch folder, and the run's when it is empty: nobody else is left to do it."""
+def _remove(folders: Sequence[str]) -> None:
+    """Remove the pod's scratch folders, and the run's with the last pod: nobody else is left to do it."""
     import shutil
 
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        os.rmdir(os.path.dirname(folder))  # noqa: PTH106, PTH120  as above
-    except OSError:
-        return
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            os.rmdir(os.path.dirname(folder))  # noqa: PTH106, PTH120  as above
+        except OSError:
+            continue
 
 
 if __name__ == "__main__":

@@ -1,0 +1,169 @@
+"""The run itself: start the pods, pass their lines on, judge their ends, end what is left.
+
+One thread and one selector. However the run ends (the Job's own end, its deadline, a signal, an error of the caller's
+functions), every process of every pod has ended and the scratch folders are gone before `run` returns.
+"""
+
+from __future__ import annotations
+
+import selectors
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from signal import Signals
+from types import TracebackType
+from typing import Any, Final
+
+from k8sddp.local import checks, judge, keeper, pods, processes, results, scratch, signals
+from k8sddp.local import machine as machines
+from k8sddp.local.results import Result
+from k8sddp.manifest import Manifest
+
+PATIENCE: Final = keeper.SWEEP_LIMIT + 5.0  # seconds beyond the grace period in which a keeper must have ended
+
+
+def run(
+    manifests: Sequence[Manifest],
+    *,
+    work_dir: Path,
+    out: Callable[[bytes], None],
+    report: Callable[[str], None],
+    machine: machines.Machine | None = None,
+) -> Result:
+    """Run the rendered Job here and return how it ended.
+
+    `out` gets whole lines of the pods, as they come; `report` gets remarks on the run itself, one sentence each. The
+    user's volumes are made in `work_dir`/NAME and kept. SIGINT, SIGTERM and SIGHUP stop the pods within their grace
+    period, a second one at once. Raises LocalError, before anything is started, where this machine cannot run the job.
+    """
+    machine = machine or machines.observe()
+    checks.system(machine)
+    job = pods.only_job(manifests)
+    name = job["metadata"]["name"]
+    with signals.watching() as watch, scratch.places(machine=machine, work_dir=work_dir, job=name) as places:
+        layout = checks.programs(pods.layout(manifests, machine=machine, places=places, job_uid=str(uuid.uuid4())))
+        checks.ports(layout)
+        scratch.prepare(layout)
+        with processes.subreaper(), _Run(job["spec"], watch=watch, out=out, report=report) as running:
+            running.start(layout)
+            running.wait()
+        return results.of_run(
+            name,
+            layout=layout,
+            codes=running.codes,
+            decision=running.decision,
+            interrupted=running.interrupted,
+            seconds=time.monotonic() - running.started,
+        )
+
+
+class _Run:
+    """The pods of one run, and what is known of them."""
+
+    def __init__(
+        self,
+        job_spec: Mapping[str, Any],
+        *,
+        watch: signals.Watch,
+        out: Callable[[bytes], None],
+        report: Callable[[str], None],
+    ) -> None:
+        self.codes: dict[int, int] = {}  # of the pods that ended on their own, in the order of their ends
+        self.decision: judge.Decision | None = None
+        self.interrupted: Signals | None = None
+        self.started = time.monotonic()
+        self._job_spec = job_spec
+        self._watch = watch
+        self._out = out
+        self._report = report
+        self._alive: dict[int, processes.PodProcess] = {}  # by keeper pid
+        self._children = processes.children()
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(watch, selectors.EVENT_READ, self._on_signal)
+        limit = job_spec.get("activeDeadlineSeconds")
+        self._deadline = None if limit is None else self.started + float(limit)
+        self._killing: float | None = None  # when keepers that do not obey are killed
+
+    def __enter__(self) -> _Run:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End every process that is left, which is none unless something was raised."""
+        self._out = _nowhere  # it may be what raised
+        self._send(keeper.KILL)
+        self._killing = time.monotonic() + PATIENCE
+        self.wait()
+        processes.sweep(spared=self._children)
+        self._selector.close()
+
+    def start(self, layout: Sequence[pods.LocalPod]) -> None:
+        """Start all pods."""
+        for pod in layout:
+            process = processes.PodProcess(pod)
+            self._alive[process.pid] = process
+            self._selector.register(process.output, selectors.EVENT_READ, lambda p=process: self._out(p.read()))
+            self._selector.register(process.control, selectors.EVENT_READ, lambda p=process: self._on_end(p))
+
+    def wait(self) -> None:
+        """Return when all pods have ended."""
+        while self._alive:
+            for key, _ in self._selector.select(self._wait_seconds()):
+                if key.fileobj in self._selector.get_map():  # an earlier event of this round may have closed it
+                    key.data()
+            self._on_time(time.monotonic())
+
+    def _on_end(self, process: processes.PodProcess) -> None:
+        self._selector.unregister(process.output)
+        self._selector.unregister(process.control)
+        del self._alive[process.pid]
+        printed, code = process.finish()
+        processes.sweep(spared=[*self._children, *self._alive])
+        if self.decision is None and self.interrupted is None:
+            self.codes[process.pod.index] = code
+            self._decide(judge.decide(self._job_spec, self.codes))
+        self._out(printed)
+
+    def _decide(self, decision: judge.Decision | None) -> None:
+        self.decision = decision
+        if decision is not None:
+            self._stop()
+
+    def _on_signal(self) -> None:
+        for number in self._watch.read():
+            if self.interrupted is not None:
+                self._send(keeper.KILL)
+                continue
+            self.interrupted = number
+            seconds = max((process.pod.grace_period for process in self._alive.values()), default=0)
+            self._report(f"{number.name}: stopping {len(self._alive)} pods within {seconds:g} s; once more kills them")
+            self._stop()
+
+    def _on_time(self, now: float) -> None:
+        if self._deadline is not None and now >= self._deadline and self.decision is None and not self.interrupted:
+            self._decide(judge.Decision(complete=False, reason=judge.DEADLINE))
+        if self._killing is not None and now >= self._killing:
+            for process in self._alive.values():
+                process.kill_keeper()
+
+    def _stop(self) -> None:
+        self._send(keeper.TERMINATE)
+        grace = max((process.pod.grace_period for process in self._alive.values()), default=0)
+        self._killing = time.monotonic() + grace + PATIENCE
+
+    def _send(self, command: bytes) -> None:
+        for process in self._alive.values():
+            process.send(command)
+
+    def _wait_seconds(self) -> float | None:
+        ends = [self._killing]
+        if self.decision is None and self.interrupted is None:
+            ends.append(self._deadline)
+        times = [end for end in ends if end is not None]
+        return max(0.0, min(times) - time.monotonic()) if times else None
+
+
+def _nowhere(_data: bytes) -> None:
+    """Take the last lines of a run that is given up."""
