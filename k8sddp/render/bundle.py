@@ -31,8 +31,6 @@ from k8sddp.worker import main
 
 sys.exit(main.main())
 """
-# Python reads it at start from the first sys.path entry that has one, and the worker prepends the zip to PYTHONPATH.
-_SITECUSTOMIZE: Final = "k8sddp/worker/instrument/sitecustomize.py"
 
 
 class CodeFile(NamedTuple):
@@ -84,10 +82,7 @@ def _worker_files() -> Iterator[CodeFile]:
     package = importlib.resources.files("k8sddp")
     yield CodeFile("__main__.py", _MAIN)
     yield CodeFile("k8sddp/__init__.py", package.joinpath("__init__.py").read_bytes())
-    for file in _modules(package.joinpath("worker"), "k8sddp/worker"):
-        yield file
-        if file.name == _SITECUSTOMIZE:
-            yield CodeFile("sitecustomize.py", file.data)
+    yield from _modules(package.joinpath("worker"), "k8sddp/worker")
 
 
 def _modules(folder: Traversable, name: str) -> Iterator[CodeFile]:

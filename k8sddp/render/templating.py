@@ -36,12 +36,14 @@ class _Json(NamedTuple):
     value: Any
 
 
-def render(template: str, values: Mapping[str, Any]) -> manifest.Manifest:
-    """Return the object that `template` describes with `values`.
+def render(
+    template: str, values: Mapping[str, Any], *, environment: jinja2.Environment | None = None
+) -> manifest.Manifest:
+    """Return the object that `template` (of the package, or of `environment`) describes with `values`.
 
     Raises RenderError where the text reads as another object than the one that was meant.
     """
-    marked, written = _marked_text(template, values)
+    marked, written = _marked_text(template, values, environment=environment or _package_environment())
     meant = _fill(_skeleton(marked), written)
     text = _MARK.sub(lambda mark: manifest.flow(written[int(mark[1])]), marked)
     read = _parse(text, template)
@@ -52,18 +54,25 @@ def render(template: str, values: Mapping[str, Any]) -> manifest.Manifest:
     return dict(read)
 
 
-def _marked_text(template: str, values: Mapping[str, Any]) -> tuple[str, list[Any]]:
+def _marked_text(template: str, values: Mapping[str, Any], *, environment: jinja2.Environment) -> tuple[str, list[Any]]:
     import jinja2
 
     written: list[Any] = []
     try:
-        return _environment().get_template(template).render({**values, _VALUES: written}), written
+        return environment.get_template(template).render({**values, _VALUES: written}), written
     except jinja2.TemplateError as error:
         raise errors.RenderError(f"{template}: {error}; this is a bug of k8sddp") from error
 
 
 @functools.cache
-def _environment() -> jinja2.Environment:
+def _package_environment() -> jinja2.Environment:
+    import jinja2
+
+    return make_environment(jinja2.PackageLoader("k8sddp.render"))
+
+
+def make_environment(loader: jinja2.BaseLoader) -> jinja2.Environment:
+    """Return an environment whose templates can write nothing but literals and `| tojson`."""
     import jinja2  # 65 ms: only who renders pays
 
     @jinja2.pass_context
@@ -80,7 +89,7 @@ def _environment() -> jinja2.Environment:
         return _Json(value)
 
     environment = jinja2.Environment(  # noqa: S701 - HTML escapes would be wrong in YAML; see the module's text
-        loader=jinja2.PackageLoader("k8sddp.render"),
+        loader=loader,
         undefined=jinja2.StrictUndefined,
         finalize=mark,
         trim_blocks=True,
