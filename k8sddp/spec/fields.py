@@ -30,7 +30,6 @@ RESOURCE_PATTERN: Final = rf"^{_PREFIX}{_PART}$"
 VALUE_PATTERN: Final = rf"^({_PART})?$"
 WORD_PATTERN: Final = r"^\S+$"
 ABSOLUTE_PATTERN: Final = r"^/[^:]*$"  # the API server refuses a colon in mountPath
-SUB_PATH_PATTERN: Final = r"^[^/].*$"
 
 # What a pattern means, as the sentence that a user reads.
 PATTERN_RULES: Final[Mapping[str, str]] = {
@@ -42,7 +41,6 @@ PATTERN_RULES: Final[Mapping[str, str]] = {
     VALUE_PATTERN: "must be letters, digits, `-`, `_` and `.`, at most 63, and begin and end with a letter or digit",
     WORD_PATTERN: "must not contain spaces",
     ABSOLUTE_PATTERN: "must be an absolute path without `:`",
-    SUB_PATH_PATTERN: "must be a path relative to the volume",
 }
 
 # apimachinery pkg/api/resource: <number><suffix>, without the sign: a negative amount is never right here
@@ -67,6 +65,12 @@ def fault(rule: str, hint: str = "") -> PydanticCustomError:
     """Return the error a check raises: the rule that is broken, and the remedy."""
     # Braces would be taken for placeholders, so both texts travel as context.
     return PydanticCustomError("k8sddp", "{rule}", {"rule": rule, "hint": hint})
+
+
+def _inside(path: str) -> str:
+    if path.startswith("/") or ".." in path.split("/"):
+        raise fault(f"`{path}` must be a relative path without `..`")
+    return path
 
 
 def exactly_one(*names: str) -> Callable[[Any], Any]:
@@ -162,7 +166,7 @@ QualifiedKey = Annotated[str, Field(min_length=1, max_length=317, pattern=KEY_PA
 ResourceName = Annotated[str, Field(min_length=1, max_length=317, pattern=RESOURCE_PATTERN)]
 LabelValue = Annotated[str, Field(max_length=63, pattern=VALUE_PATTERN)]
 AbsolutePath = Annotated[str, Field(min_length=1, pattern=ABSOLUTE_PATTERN)]
-SubPath = Annotated[str, Field(min_length=1, pattern=SUB_PATH_PATTERN)]
+RelativePath = Annotated[str, Field(min_length=1), AfterValidator(_inside)]
 EnvName = Annotated[str, AfterValidator(_env_name)]
 _AMOUNT: Final[dict[str, Any]] = {"anyOf": [{"type": "string"}, {"type": "number", "minimum": 0}]}
 Quantity = Annotated[str, BeforeValidator(_quantity_text), AfterValidator(_quantity), WithJsonSchema(_AMOUNT)]

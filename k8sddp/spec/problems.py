@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 from k8sddp import constants
 from k8sddp.errors import Problem
 from k8sddp.spec import loading, rules, schema, unsupported
-from k8sddp.spec.fields import PATTERN_RULES
+from k8sddp.spec.fields import LABEL_PATTERN, NAME_PATTERN, PATTERN_RULES, SUBDOMAIN_PATTERN
 from k8sddp.spec.loading import Document, Path
 
 _MAX_SHOWN = 60
@@ -99,11 +99,12 @@ def _unknown_field(path: Path, document: Document) -> Problem:
         return document.problem(place, "is not supported yet", path=shown, hint=unsupported.FIELDS[shown])
     known = schema.field_names(path[:-1])
     close = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.6)
-    moved = _ELSEWHERE.get(str(path[-1]))
+    close = close or [name for name in known if str(path[-1]).lower() in name.lower()][:1]
+    elsewhere = difflib.get_close_matches(str(path[-1]), _ELSEWHERE, n=1, cutoff=0.8)
     if close:
         hint = f"did you mean `{close[0]}`?"
-    elif moved:
-        hint = moved
+    elif elsewhere:
+        hint = _ELSEWHERE[elsewhere[0]]
     else:
         hint = f"known here: {', '.join(known)}" if known else "remove it"
     parent = loading.format_path(path[:-1])
@@ -178,9 +179,9 @@ def _words(error: ErrorDetails, path: Path, value: str) -> tuple[str, str]:
     if kind == "literal_error":
         return _not_a_choice(error, value)
     if kind == "greater_than_equal":
-        return f"{value} is too small: the least is {context['ge']}", f"write {context['ge']} or more"
+        return f"`{value}` is too small: the least is {context['ge']}", f"write {context['ge']} or more"
     if kind == "less_than_equal":
-        return f"{value} is too large: the most is {context['le']}", f"write {context['le']} or less"
+        return f"`{value}` is too large: the most is {context['le']}", f"write {context['le']} or less"
     if kind == "string_pattern_mismatch":
         return f"`{value}` {PATTERN_RULES[context['pattern']]}", _pattern_hint(str(error["input"]), context["pattern"])
     if kind == "string_too_long":
@@ -201,6 +202,8 @@ def _wrong_type(error: ErrorDetails, path: Path, value: str) -> tuple[str, str]:
     hint = ""
     if error["type"] in _LISTS and isinstance(given, str):
         hint = rules.script_hint(given.split()) if path == ("spec", "command") else f"write [{_shorten(given)}]"
+    elif path == ("spec", "env"):
+        hint = 'write env: {NAME: "value"}'
     elif isinstance(given, dict) and set(given) == {"name"} and wanted == "a text":
         hint = f"write {given['name']}"
     shown = f"`{value}` is {_TYPE_WORDS.get(type(given), 'this')}" if value else f"is {_TYPE_WORDS.get(type(given))}"
@@ -217,6 +220,8 @@ def _not_a_choice(error: ErrorDetails, value: str) -> tuple[str, str]:
 
 
 def _pattern_hint(given: str, pattern: str) -> str:
+    if pattern not in (NAME_PATTERN, LABEL_PATTERN, SUBDOMAIN_PATTERN):
+        return ""
     guess = re.sub(r"[^a-z0-9.]+", "-", given.lower()).strip("-")
     return f"write {_shorten(guess)}" if guess and re.search(pattern, guess) else ""
 
@@ -227,7 +232,7 @@ def written(document: Document, path: Path, value: Any) -> str:
         return ""
     place = document.value_place(path)
     if isinstance(value, (bool, int, float)) and place is not None and place.text:
-        return _shorten(place.text)
+        return _shorten(place.text.strip("\"'"))
     return _shorten(json.dumps(str(value), ensure_ascii=False)[1:-1])
 
 

@@ -91,25 +91,30 @@ def _name_fits(facts: Facts) -> Iterator[Fault]:
         yield Fault(("metadata", "name"), rule, f"shorten the name to {room} characters")
 
 
-def _reserved_keys(facts: Facts) -> Iterator[Fault]:
-    for field in ("labels", "annotations"):
-        for key in facts.read("metadata", field, default={}):
-            prefix = key.rpartition("/")[0]
-            ours = prefix == constants.API_GROUP or prefix.endswith("." + constants.API_GROUP)
-            standard = key in _OUR_LABELS and field == "labels"
-            if ours or standard or prefix == "batch.kubernetes.io":
-                owner = "Kubernetes" if prefix == "batch.kubernetes.io" else "k8sddp"
-                yield Fault(("metadata", field, key), f"`{key}` is set by {owner}", "choose another key", at_key=True)
-
-
+# The Job controller's old labels, which it still sets, and the labels of every object that we render
+_THEIR_LABELS: Final = ("job-name", "controller-uid")
 _OUR_LABELS: Final = (
     constants.LABEL_APP_NAME,
     constants.LABEL_APP_INSTANCE,
     constants.LABEL_APP_MANAGED_BY,
     constants.LABEL_APP_COMPONENT,
-    "job-name",  # the Job controller's old labels, which it still sets
-    "controller-uid",
 )
+
+
+def _reserved_keys(facts: Facts) -> Iterator[Fault]:
+    for field in ("labels", "annotations"):
+        for key in facts.read("metadata", field, default={}):
+            owner = _owner(key, field)
+            if owner:
+                yield Fault(("metadata", field, key), f"`{key}` is set by {owner}", "choose another key", at_key=True)
+
+
+def _owner(key: str, field: str) -> str:
+    prefix = key.rpartition("/")[0]
+    if prefix == "batch.kubernetes.io" or (field == "labels" and key in _THEIR_LABELS):
+        return "Kubernetes"
+    ours = prefix == constants.API_GROUP or prefix.endswith("." + constants.API_GROUP)
+    return "k8sddp" if ours or (field == "labels" and key in _OUR_LABELS) else ""
 
 
 def _command_starts_a_script(facts: Facts) -> Iterator[Fault]:
@@ -223,6 +228,23 @@ def _taken_by_us(path: Path, field: str, value: str) -> Iterator[Fault]:
         yield Fault(path, f"`{value}` would hide {below or 'what the container needs'}", "mount it elsewhere")
 
 
+def _entries_are_distinct(facts: Facts) -> Iterator[Fault]:
+    # Lists with a key in Kubernetes' schema: two entries with the same one fail the apply with HTTP 500
+    for path, keys in (
+        (("spec", "imagePullSecrets"), ()),
+        (("spec", "scheduling", "topologySpread"), ("topologyKey", "whenUnsatisfiable")),
+    ):
+        seen: list[object] = []
+        for index, entry in enumerate(facts.read(*path, default=[])):
+            if facts.is_wrong(*path, index):
+                continue
+            identity = tuple(entry.get(key) for key in keys) if isinstance(entry, dict) else entry
+            if identity in seen:
+                rule = f"has the same {' and '.join(keys) or 'name'} as entry {seen.index(identity)}"
+                yield Fault((*path, index), rule, "remove one")
+            seen.append(identity)
+
+
 def _platform_chooses_the_user(facts: Facts) -> Iterator[Fault]:
     if facts.read("spec", "securityContext", "profile", default="restricted") != "platform":
         return
@@ -244,5 +266,6 @@ _RULES: Final[tuple[Callable[[Facts], Iterator[Fault]], ...]] = (
     _ports_fit,
     _volumes_have_one_source,
     _volumes_do_not_collide,
+    _entries_are_distinct,
     _platform_chooses_the_user,
 )

@@ -92,11 +92,20 @@ class LabelSelector(TypedDict, total=False):
 
 
 @strict
+class NodeFieldRequirement(TypedDict):
+    """A Kubernetes Node by its name: the only field there is."""
+
+    key: Literal["metadata.name"]
+    operator: Literal["In", "NotIn"]
+    values: Annotated[list[str], Field(min_length=1, max_length=1)]
+
+
+@strict
 class NodeSelectorTerm(TypedDict, total=False):
     """Requirements that all hold."""
 
     matchExpressions: list[NodeRequirement]
-    matchFields: list[NodeRequirement]
+    matchFields: list[NodeFieldRequirement]
 
 
 @strict

@@ -22,6 +22,7 @@ from k8sddp.spec.fields import (
     Flag,
     Int,
     QualifiedKey,
+    RelativePath,
     Text,
     exactly_one,
     fault,
@@ -32,15 +33,6 @@ from k8sddp.worker import node_env
 Mode = Annotated[Int, Field(ge=0, le=0o777)]
 AccessMode = Literal["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"]
 DriverName = Annotated[str, Field(min_length=1, max_length=63, pattern=SUBDOMAIN_PATTERN)]
-
-
-def _relative(path: str) -> str:
-    if path.startswith("/") or ".." in path.split("/"):
-        raise fault(f"`{path}` must be a relative path without `..`")
-    return path
-
-
-ItemPath = Annotated[str, Field(min_length=1), AfterValidator(_relative)]
 
 
 def _env_prefix(prefix: str) -> str:
@@ -89,7 +81,7 @@ class Item(TypedDict, total=False):
     """A key and the file it becomes."""
 
     key: Required[Text]
-    path: Required[ItemPath]
+    path: Required[RelativePath]
     mode: Mode
 
 
@@ -210,7 +202,7 @@ class ResourceFieldRef(TypedDict, total=False):
 
 @strict
 class _DownwardItem(TypedDict, total=False):
-    path: Required[ItemPath]
+    path: Required[RelativePath]
     fieldRef: FieldRef
     resourceFieldRef: ResourceFieldRef
     mode: Mode
@@ -247,7 +239,7 @@ class ProjectedDownwardAPI(TypedDict, total=False):
 class ServiceAccountToken(TypedDict, total=False):
     """A token for another service."""
 
-    path: Required[ItemPath]
+    path: Required[RelativePath]
     audience: str
     expirationSeconds: Annotated[Int, Field(ge=600, le=2**32)]
 

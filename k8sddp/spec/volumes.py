@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field
 
-from k8sddp.spec.fields import AbsolutePath, DnsLabel, Flag, Part, SubPath
+from k8sddp.spec.fields import AbsolutePath, DnsLabel, Flag, Part, RelativePath
 from k8sddp.spec.shaped import Shape, Shaped
 
 _MODULE = "volume_shapes"
@@ -34,7 +34,9 @@ class Volume(Part):
     name: DnsLabel = Field(description="Name of the volume, unique in the job.")
     mount_path: AbsolutePath = Field(description="Absolute path in the container, unique in the job.")
     read_only: Flag = Field(default=False, description="Mount it read-only. Default: false.")
-    sub_path: SubPath | None = Field(default=None, description="Mount this folder of the volume instead of its root.")
+    sub_path: RelativePath | None = Field(
+        default=None, description="Mount this folder of the volume instead of its root."
+    )
     persistent_volume_claim: PersistentVolumeClaim | None = Field(
         default=None, description="A claim in the job's namespace. One claim for several nodes must be ReadWriteMany."
     )
