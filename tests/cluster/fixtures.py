@@ -1,0 +1,49 @@
+"""The pytest fixtures: import them in a conftest.
+
+`cluster_session` holds the cluster for the whole run; `cluster` is what a test asks for: the same, with the test's own
+thread moved to where the API server is reachable, so code under test may run in process. A machine without a cluster
+skips with one sentence; so does a test bed that would first have to be built, because ten minutes are no part of any
+test's time limit.
+"""
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster import lifecycle
+from tests.cluster.clusters import Cluster
+from tests.cluster.errors import ClusterUnavailableError
+
+
+@pytest.fixture(scope="session")
+def cluster_session() -> Iterator[Cluster]:
+    """Give the running cluster, or start one for this session."""
+    sentences: list[str] = []
+    starting = lifecycle.started(sentences.append, only_prepared=True)
+    try:
+        running = starting.__enter__()
+    except ClusterUnavailableError as error:
+        pytest.skip(str(error))
+    try:
+        yield running
+    finally:
+        starting.__exit__(None, None, None)
+
+
+@pytest.fixture
+def cluster(cluster_session: Cluster) -> Iterator[Cluster]:
+    """Give the cluster, with this test's thread inside its network."""
+    with cluster_session.inside():
+        yield cluster_session
+
+
+@pytest.fixture
+def restricted_namespace(cluster_session: Cluster) -> Iterator[str]:
+    """Make a namespace that enforces the restricted Pod Security profile, and delete it with all that is in it."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    cluster_session.create_namespace(name)
+    try:
+        yield name
+    finally:
+        cluster_session.delete_namespace(name)

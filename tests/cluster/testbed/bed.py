@@ -1,0 +1,160 @@
+"""Start, use and end one test bed.
+
+`start` ends whatever a broken start of the same name left, so it works after any crash; one that runs well is used as
+it is. A guard process ends the test bed when the starter dies before it said "keep": Ctrl-C, a crash and kill -9 all
+close its pipe. `stop` may be called at any time and as often as one likes. One lock per name keeps starters, enders
+and guards out of each other's way; the kernel releases it when its holder dies.
+"""
+
+import datetime
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.cluster import cache
+from tests.cluster.clusters import Cluster
+from tests.cluster.errors import ClusterError
+from tests.cluster.testbed import bringup, builds, components, images, layout, namespaces, requirements, site_packages
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+Guard = subprocess.Popen[bytes]
+
+
+@dataclass(frozen=True)
+class Started:
+    """A test bed in use; the one who started it has its guard and so decides its end."""
+
+    cluster: Cluster
+    guard: Guard | None = None
+
+    def keep(self) -> None:
+        """Let the test bed outlive this process."""
+        if self.guard is not None:
+            _release(self.guard)
+
+    def stop(self) -> None:
+        """End the test bed if this process started it; the guard does it, as it would for a starter that died."""
+        if self.guard is not None:
+            assert self.guard.stdin is not None
+            self.guard.stdin.close()
+            if self.guard.wait() != 0:
+                raise ClusterError("the guard could not end the test bed: `python -m tests.cluster down` says why")
+
+
+def prepare(base: Path, say: Callable[[str], None]) -> None:
+    """Make everything that outlives a cluster: programs and images."""
+    requirements.check_cache(base)
+    requirements.ensure(say)
+    site_packages.entries()
+    images.build(base, platform.machine(), say)
+    builds.build(base, say)
+
+
+def prepared(base: Path) -> bool:
+    """Tell whether `prepare` has nothing left to build."""
+    folders = (images.folder(base, sys.version_info[:2]), *builds.folders(base, builds.go_version()))
+    return all(folder.is_dir() for folder in folders)
+
+
+def start(base: Path, name: str, options: layout.Options, say: Callable[[str], None]) -> Started:
+    """Return when both Nodes are Ready; a start that fails leaves nothing but its logs."""
+    if already := running(base, name):
+        return Started(already)
+    prepare(base, say)
+    run_id = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
+    programs = builds.folders(base, builds.go_version())
+    lay = layout.Layout(name, run_id, base, programs, images.folder(base, sys.version_info[:2]), options)
+    with cache.locked(_lock(base, name)):
+        if already := running(base, name):  # another starter was quicker
+            return Started(already)
+        guard_process = _start_guard(base, name, run_id)
+        try:
+            _end(base, name)
+            bringup.bring_up(lay)
+        except BaseException as error:
+            _end(base, name)
+            _release(guard_process)  # it would wait for the lock that this process holds
+            if isinstance(error, ClusterError):
+                raise type(error)(f"{error}; logs: {lay.logs}") from error
+            raise
+    return Started(describe(lay), guard_process)
+
+
+def stop(base: Path, name: str) -> bool:
+    """End the test bed of that name; tell whether there was anything to end."""
+    with cache.locked(_lock(base, name)):
+        state = layout.state_path(base, name)
+        was_there = state.exists() or namespaces.find(state) is not None
+        _end(base, name)
+    return was_there
+
+
+def running(base: Path, name: str) -> Cluster | None:
+    """Return the test bed of that name if its API server answers, else None."""
+    if namespaces.find(layout.state_path(base, name)) is None:
+        return None
+    try:
+        lay = layout.load(base, name)
+        bringup.wait_ready(lay, components.apiserver(lay), 5)
+    except (OSError, ValueError, KeyError, ClusterError):
+        return None
+    return describe(lay) if bringup.finished(lay) else None
+
+
+def guard(base: Path, name: str, run_id: str) -> None:
+    """Wait for the starter's word or death; after the latter end that very run, and no later one of the same name."""
+    if sys.stdin.buffer.read() == b"keep":
+        return
+    with cache.locked(_lock(base, name)):
+        found = namespaces.find(layout.state_path(base, name))
+        if found is None or found.run_id == run_id:
+            _end(base, name)
+
+
+def describe(lay: layout.Layout) -> Cluster:
+    """Return a running test bed as tests see it."""
+    return Cluster(
+        backend="testbed",
+        name=lay.name,
+        admin_kubeconfig=lay.kubeconfig("admin"),
+        image=layout.TRAINER_IMAGE,
+        nodes=tuple(layout.NODE_ADDRESSES),
+        logs_dir=lay.logs,
+        work_dir=lay.state / "work",
+        kubectl_path=lay.program("kubectl"),
+        network_namespace=bringup.found(lay).network,
+    )
+
+
+def _end(base: Path, name: str) -> None:
+    """End all that any start of this name left; the caller holds the lock."""
+    state = layout.state_path(base, name)
+    namespaces.collapse(state, layout.cgroup(name))
+    if state.exists():
+        if f" {state}/" in Path("/proc/self/mountinfo").read_text():  # ours are in a mount namespace that is gone
+            raise ClusterError(f"{state}: something is mounted below it: unmount it by hand")
+        shutil.rmtree(state)
+
+
+def _start_guard(base: Path, name: str, run_id: str) -> Guard:
+    return subprocess.Popen(
+        (sys.executable, "-m", "tests.cluster", "guard", str(base), name, run_id),
+        cwd=REPOSITORY,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # out of reach of the starter's terminal and its Ctrl-C
+    )
+
+
+def _release(guard_process: Guard) -> None:
+    guard_process.communicate(b"keep")
+
+
+def _lock(base: Path, name: str) -> Path:
+    return layout.state_path(base, name).with_name(f"{name}.lock")

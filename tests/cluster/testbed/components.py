@@ -1,0 +1,161 @@
+"""What runs in a test bed: each component's command line and how to ask whether it is ready.
+
+A table of values, so that starting a component for the first time and starting it again after a fault are the same.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tests.cluster.testbed import layout
+
+ETCD = "http://127.0.0.1:2379"
+
+
+@dataclass(frozen=True)
+class Component:
+    """One process of the test bed; `name` marks it in its environment and names its log."""
+
+    name: str
+    argv: tuple[str, ...]
+    ready: tuple[str, ...] = ()  # command that exits 0 when the component answers; empty where Nodes or DNS tell
+
+
+def environment(lay: layout.Layout) -> Mapping[str, str]:
+    """Return what components find in their environment: nothing of the user's."""
+    path = [*map(str, lay.programs), *os.defpath.split(os.pathsep), "/usr/local/sbin", "/usr/sbin", "/sbin"]
+    return {"PATH": os.pathsep.join(path), "HOME": str(lay.state), "TMPDIR": "/tmp"}
+
+
+def named(lay: layout.Layout, name: str) -> Component:
+    """Return one component; KeyError where there is none of that name."""
+    return {component.name: component for component in every(lay)}[name]
+
+
+def every(lay: layout.Layout) -> tuple[Component, ...]:
+    """Return all components in the order of their start."""
+    per_node = [make(lay, node) for make in (containerd, kubelet) for node in layout.NODE_ADDRESSES]
+    return (
+        etcd(lay),
+        apiserver(lay),
+        controller_manager(lay),
+        scheduler(lay),
+        kube_proxy(lay),
+        coredns(lay),
+        *per_node,
+    )
+
+
+def etcd(lay: layout.Layout) -> Component:
+    """Return etcd, which does not flush to disk: its data die with the cluster."""
+    argv = (
+        lay.program("etcd"),
+        f"--data-dir={lay.state / 'etcd'}",
+        f"--listen-client-urls={ETCD}",
+        f"--advertise-client-urls={ETCD}",
+        "--listen-peer-urls=http://127.0.0.1:2380",
+        "--unsafe-no-fsync",
+        "--log-level=warn",
+    )
+    return Component("etcd", argv)
+
+
+def apiserver(lay: layout.Layout) -> Component:
+    """Return the API server; pods reach it through the default endpoint reconciler's Service kubernetes.default."""
+    pki = lay.pki
+    argv = (
+        lay.program("kube-apiserver"),
+        f"--etcd-servers={ETCD}",
+        "--bind-address=0.0.0.0",
+        f"--advertise-address={next(iter(layout.NODE_ADDRESSES.values()))}",
+        f"--secure-port={layout.API_PORT}",
+        f"--service-cluster-ip-range={layout.SERVICE_CIDR}",
+        f"--client-ca-file={pki / 'ca.crt'}",
+        f"--tls-cert-file={pki / 'apiserver.crt'}",
+        f"--tls-private-key-file={pki / 'apiserver.key'}",
+        "--authorization-mode=Node,RBAC",
+        "--enable-admission-plugins=NodeRestriction",  # kubeadm's habit; Pod Security is on by default
+        "--allow-privileged=true",
+        "--service-account-issuer=https://kubernetes.default.svc",
+        f"--service-account-key-file={pki / 'sa.pub'}",
+        f"--service-account-signing-key-file={pki / 'sa.key'}",
+        f"--kubelet-client-certificate={pki / 'kubelet-client.crt'}",
+        f"--kubelet-client-key={pki / 'kubelet-client.key'}",
+        f"--kubelet-certificate-authority={pki / 'ca.crt'}",
+        "--kubelet-preferred-address-types=InternalIP",
+    )
+    ready = (lay.program("kubectl"), f"--kubeconfig={lay.kubeconfig('admin')}", "get", "--raw=/readyz")
+    return Component("apiserver", argv, ready)
+
+
+def controller_manager(lay: layout.Layout) -> Component:
+    """Return the controller manager."""
+    pki = lay.pki
+    argv = (
+        lay.program("kube-controller-manager"),
+        *_identity(lay, "controller-manager"),
+        f"--service-account-private-key-file={pki / 'sa.key'}",
+        f"--root-ca-file={pki / 'ca.crt'}",
+        f"--cluster-signing-cert-file={pki / 'ca.crt'}",
+        f"--cluster-signing-key-file={pki / 'ca.key'}",
+        "--use-service-account-credentials=true",
+        f"--node-monitor-grace-period={lay.options.node_monitor_grace_seconds}s",
+    )
+    return Component("controller-manager", argv)
+
+
+def scheduler(lay: layout.Layout) -> Component:
+    """Return the scheduler."""
+    return Component("scheduler", (lay.program("kube-scheduler"), *_identity(lay, "scheduler")))
+
+
+def _identity(lay: layout.Layout, user: str) -> tuple[str, ...]:
+    """Return the flags that controller manager and scheduler share."""
+    config = lay.kubeconfig(user)
+    return (
+        f"--kubeconfig={config}",
+        f"--authentication-kubeconfig={config}",
+        f"--authorization-kubeconfig={config}",
+        "--authentication-skip-lookup=true",  # else both wait for a ConfigMap that is made a little later
+        "--bind-address=127.0.0.1",
+        "--leader-elect=false",
+    )
+
+
+def kube_proxy(lay: layout.Layout) -> Component:
+    """Return kube-proxy."""
+    return Component("kube-proxy", (lay.program("kube-proxy"), f"--config={lay.state / 'kube-proxy.json'}"))
+
+
+def coredns(lay: layout.Layout) -> Component:
+    """Return CoreDNS."""
+    ask = "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8181/ready', timeout=2)"
+    return Component(
+        "coredns", (lay.program("coredns"), "-conf", str(lay.state / "Corefile")), (sys.executable, "-c", ask)
+    )
+
+
+def containerd(lay: layout.Layout, node: str) -> Component:
+    """Return one Node's containerd."""
+    argv = (lay.program("containerd"), "--config", str(lay.node(node) / "containerd.toml"))
+    return Component(f"containerd-{node}", argv, (*ctr(lay, node), "version"))
+
+
+def ctr(lay: layout.Layout, node: str) -> tuple[str, ...]:
+    """Return the client of one Node's containerd, in the namespace that the kubelet uses."""
+    return (lay.program("ctr"), "--address", str(lay.containerd_socket(node)), "--namespace", "k8s.io")
+
+
+def kubelet(lay: layout.Layout, node: str) -> Component:
+    """Return one Node's kubelet."""
+    argv = (
+        lay.program("kubelet"),
+        f"--config={lay.node(node) / 'kubelet.json'}",
+        f"--kubeconfig={lay.kubeconfig(node)}",
+        f"--hostname-override={node}",
+        f"--root-dir={lay.node(node) / 'kubelet'}",
+        f"--node-ip={layout.NODE_ADDRESSES[node]}",
+        "-v=2",
+    )
+    return Component(f"kubelet-{node}", argv)
