@@ -1,0 +1,61 @@
+"""Rendered manifests by hand, as small as the local run needs them, and a machine to lay them out on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from k8sddp.local import machine, pods
+
+WAIT_FOREVER = "import signal; signal.pause()"
+INDEX_LABEL = "metadata.labels['batch.kubernetes.io/job-completion-index']"
+
+
+def make_job(
+    *,
+    name: str = "digits",
+    nnodes: int = 1,
+    command: Sequence[str] = ("python3", "-c", "pass"),
+    args: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+    volumes: Sequence[Mapping[str, Any]] = (),
+    mounts: Sequence[Mapping[str, Any]] = (),
+    grace: int = 5,
+    container: Mapping[str, Any] | None = None,
+    **job_spec: Any,
+) -> dict[str, Any]:
+    """Return an Indexed Job whose pods know their index as K8SDDP_NODE_RANK."""
+    variables = [
+        {"name": "K8SDDP_NODE_RANK", "valueFrom": {"fieldRef": {"fieldPath": INDEX_LABEL}}},
+        *({"name": key, "value": value} for key, value in (env or {}).items()),
+    ]
+    worker = {"name": "worker", "command": list(command), "args": list(args), "env": variables}
+    worker |= {"volumeMounts": list(mounts)} | dict(container or {})
+    pod_spec = {"terminationGracePeriodSeconds": grace, "containers": [worker], "volumes": list(volumes)}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name},
+        "spec": {"completions": nnodes, "template": {"spec": pod_spec}} | job_spec,
+    }
+
+
+def make_machine(**changes: Any) -> machine.Machine:
+    """Return a Linux machine without GPUs."""
+    facts: dict[str, Any] = {
+        "platform": "linux",
+        "hostname": "laptop",
+        "executable": Path("/venv/bin/python"),
+        "directory": Path("/home/ada/project"),
+        "temporary": Path("/tmp"),
+        "shared_memory": Path("/dev/shm"),
+        "environ": {"PATH": "/usr/bin"},
+    }
+    return machine.Machine(**facts | changes)
+
+
+def make_layout(job: Mapping[str, Any], *others: Mapping[str, Any], **changes: Any) -> tuple[pods.LocalPod, ...]:
+    """Return the pods of `job` on a machine with `changes`, in folders that nobody makes."""
+    places = pods.Places(scratch=Path("/scratch"), memory=Path("/memory"), volumes=Path("/work/digits"))
+    return pods.layout([*others, job], machine=make_machine(**changes), places=places, job_uid="uid")
