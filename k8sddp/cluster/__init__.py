@@ -1,0 +1,30 @@
+"""Talk to a cluster: connect, read one job, carry out a plan, follow it, read logs, delete it.
+
+The only package that imports `kubernetes`, and only when a connection is opened. It decides nothing: what to do is a
+`plan`, and what a state means is `plan.status`.
+"""
+
+from k8sddp.cluster.api import Applied, Cluster, Listing
+from k8sddp.cluster.connection import connect
+from k8sddp.cluster.deleting import delete
+from k8sddp.cluster.execution import execute
+from k8sddp.cluster.observing import jobs, observe, observe_job
+from k8sddp.cluster.streams import Change, Stop, logs, watch
+from k8sddp.cluster.watching import follow
+
+__all__ = [
+    "Applied",
+    "Change",
+    "Cluster",
+    "Listing",
+    "Stop",
+    "connect",
+    "delete",
+    "execute",
+    "follow",
+    "jobs",
+    "logs",
+    "observe",
+    "observe_job",
+    "watch",
+]

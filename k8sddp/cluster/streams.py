@@ -1,0 +1,283 @@
+"""Reads that last: watches and logs, over connections that break.
+
+watch: one list, then every change, for as long as the caller wants. Bookmarks keep the position, 410 lists again, a
+silent or lost connection is opened again at the last position with growing pauses. After `PATIENCE` seconds without
+any answer it gives up. logs: every line once and in order, across reconnects: lines carry the server's time stamps,
+which are taken off again.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from k8sddp import constants, errors
+from k8sddp.cluster import answers
+from k8sddp.cluster.transport import FIRST_PAUSE, LONGEST_PAUSE, Query
+from k8sddp.manifest import Manifest, Ref
+from k8sddp.plan import pods as pod_facts
+
+if TYPE_CHECKING:
+    from k8sddp.cluster.api import Cluster
+
+PATIENCE: Final = 300.0
+WATCH_SILENCE: Final = 90.0  # bookmarks come about every minute
+WATCH_LENGTH: Final = 300  # seconds after which the server ends a watch by itself
+LOG_SILENCE: Final = 300.0
+_PASSING: Final = frozenset({0, 429, 500, 502, 503, 504})  # 0: no answer
+
+
+class Change(NamedTuple):
+    """`LISTED`: these are all there are; `ADDED`, `MODIFIED`, `DELETED`: this one."""
+
+    type: str
+    items: tuple[Manifest, ...]
+
+
+class Stop:
+    """Ends long reads from another thread: `set()` wakes those that wait and closes those that read."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._lock = threading.Lock()
+        self._open: list[Any] = []
+
+    def set(self) -> None:
+        """End every read that was given this stop."""
+        self._event.set()
+        with self._lock:
+            for response in self._open:
+                response.shutdown()
+
+    def is_set(self) -> bool:
+        """Return whether the reads should end."""
+        return self._event.is_set()
+
+    def reading(self, response: Any) -> None:
+        """Remember an open response; it is shut down at once where the end has come already."""
+        with self._lock:
+            self._open = [response]
+        if self._event.is_set():
+            response.shutdown()
+
+    def finished(self) -> None:
+        """Forget the open response."""
+        with self._lock:
+            self._open = []
+
+
+class _Retry:
+    """Growing pauses between fruitless tries, and the end of patience."""
+
+    def __init__(self, cluster: Cluster, stop: Stop) -> None:
+        self._sleep = cluster.transport.sleep
+        self._clock = cluster.transport.clock
+        self._stop = stop
+        self.success()
+
+    def success(self) -> None:
+        """Note that something came."""
+        self._pause, self._since = FIRST_PAUSE, self._clock()
+
+    def opened(self) -> None:
+        """Note that the server answers, though nothing has come yet."""
+        self._since = self._clock()
+
+    def pause(self) -> None:
+        """Wait longer each time, until something comes."""
+        if not self._stop.is_set():
+            self._sleep(self._pause)
+        self._pause = min(self._pause * 2, LONGEST_PAUSE)
+
+    def failed(self, fault: errors.ClusterError) -> None:
+        """Wait before the next try; raises the fault where trying again cannot help, or patience is at its end."""
+        if fault.status not in _PASSING or isinstance(fault, errors.InvalidError | errors.KubeconfigError):
+            raise fault
+        if self._clock() - self._since > PATIENCE:
+            raise fault
+        self.pause()
+
+
+def watch(
+    cluster: Cluster,
+    api_version: str,
+    kind: str,
+    *,
+    label_selector: str = "",
+    field_selector: str = "",
+    silence: float = WATCH_SILENCE,
+    stop: Stop | None = None,
+) -> Iterator[Change]:
+    """Yield `LISTED` with all objects, then each change, and `LISTED` again where changes were missed.
+
+    Ends only with `stop`. Raises a ClusterError where the server refuses, or does not answer for `PATIENCE` seconds.
+    """
+    stop = stop or Stop()
+    retry = _Retry(cluster, stop)
+    version = ""
+    while not stop.is_set():
+        try:
+            if not version:
+                found = cluster.list(api_version, kind, label_selector=label_selector, field_selector=field_selector)
+                version = found.resource_version
+                yield Change("LISTED", found.items)
+            query = [
+                *selection(label_selector, field_selector),
+                ("watch", "true"),
+                ("allowWatchBookmarks", "true"),
+                ("resourceVersion", version),
+                ("timeoutSeconds", str(WATCH_LENGTH)),
+            ]
+            path, came = cluster.path(api_version, kind), False
+            for line in _lines(cluster, path, query=query, silence=silence, stop=stop, retry=retry):
+                retry.success()
+                came = True
+                event = json.loads(line)
+                change, one = str(event["type"]), event["object"]
+                if change == "ERROR":
+                    version = _after_error(cluster, path, one, version)
+                    break
+                version = one["metadata"]["resourceVersion"]
+                if change != "BOOKMARK":
+                    yield Change(change, ({"apiVersion": api_version, "kind": kind, **one},))
+            if not came:  # a server that ends every watch at once must not be asked in a loop
+                retry.pause()
+        except errors.ClusterError as fault:
+            if stop.is_set():
+                return
+            if fault.status == 410:
+                version = ""
+                continue
+            retry.failed(fault)
+
+
+def _after_error(cluster: Cluster, path: str, state: Mapping[str, Any], version: str) -> str:
+    """Return the position to go on from after an ERROR event; raises what cannot be mended by going on."""
+    code = int(state.get("code") or 0)
+    if code == 410:
+        return ""
+    fault = answers.error("GET", path, code, json.dumps(state).encode(), target=cluster.transport.target)
+    if code not in _PASSING:
+        raise fault
+    return version
+
+
+def logs(
+    cluster: Cluster,
+    pod: str,
+    *,
+    container: str = constants.CONTAINER_NAME,
+    follow: bool = False,
+    since: float | None = None,
+    tail: int | None = None,
+    previous: bool = False,
+    stop: Stop | None = None,
+) -> Iterator[bytes]:
+    """Yield the log's lines without their line ends.
+
+    With `follow` it waits for the container to start, survives lost connections, and ends with the container. `since`
+    is in seconds, `tail` a number of lines. Raises NotFoundError where there is no such pod.
+    """
+    stop = stop or Stop()
+    retry = _Retry(cluster, stop)
+    seen = _Seen()
+    first = [
+        *([("sinceSeconds", str(max(1, int(since))))] if since is not None else []),
+        *([("tailLines", str(tail))] if tail is not None else []),
+    ]
+    path = cluster.path("v1", "Pod", pod) + "/log"
+    last_pass = not follow
+    while not stop.is_set():
+        query = [("container", container), ("timestamps", "true"), *(seen.query() or first)]
+        query += [("follow", "true")] if not last_pass else []
+        query += [("previous", "true")] if previous else []
+        try:
+            for line in _lines(cluster, path, query=query, silence=LOG_SILENCE, stop=stop, retry=retry):
+                retry.success()
+                text = seen.new(line)
+                if text is not None:
+                    yield text
+            if last_pass:
+                return
+            last_pass = _has_ended(cluster, pod, container)
+        except errors.InvalidError as fault:
+            if not follow or "waiting to start" not in str(fault):
+                raise
+            retry.success()
+            cluster.transport.sleep(1.0)
+        except errors.NotFoundError:
+            if seen.query():  # it was there: deleted meanwhile
+                return
+            raise
+        except errors.ClusterError as fault:
+            retry.failed(fault)
+
+
+class _Seen:
+    """The time stamp of the last line and how many lines carried it: what a reconnect must not repeat."""
+
+    def __init__(self) -> None:
+        self._stamp = b""
+        self._count = 0
+        self._skip = 0
+
+    def query(self) -> Query:
+        """Return the position from which a new request goes on, nothing at the first."""
+        self._skip = self._count
+        return [("sinceTime", self._stamp.decode())] if self._stamp else []
+
+    def new(self, line: bytes) -> bytes | None:
+        """Return the line without its time stamp, None where it was given out before."""
+        stamp, space, text = line.partition(b" ")
+        if not space or not stamp[:4].isdigit() or not stamp.endswith(b"Z"):
+            return line  # not a log line: a message of the kubelet
+        # RFC3339Nano leaves out trailing zeros, so the digits are compared in full length
+        if _full(stamp) < _full(self._stamp):
+            return None
+        if stamp == self._stamp:
+            if self._skip:
+                self._skip -= 1
+                return None
+            self._count += 1
+        else:
+            self._stamp, self._count, self._skip = stamp, 1, 0
+        return text
+
+
+def _full(stamp: bytes) -> bytes:
+    whole, _, fraction = stamp.rstrip(b"Z").partition(b".")
+    return whole + b"." + fraction.ljust(9, b"0")
+
+
+def _has_ended(cluster: Cluster, pod: str, container: str) -> bool:
+    found = cluster.get(Ref("v1", "Pod", pod))
+    if found is None or pod_facts.phase(found) in ("Succeeded", "Failed"):
+        return True
+    statuses = (found.get("status") or {}).get("containerStatuses") or ()
+    return any(one.get("name") == container and "terminated" in (one.get("state") or {}) for one in statuses)
+
+
+def _lines(cluster: Cluster, path: str, *, query: Query, silence: float, stop: Stop, retry: _Retry) -> Iterator[bytes]:
+    """Yield the lines of a streamed answer; raises UnreachableError where it breaks off, within a line or between."""
+    with cluster.transport.stream(path, query=query, silence=silence) as response:
+        stop.reading(response)
+        retry.opened()
+        rest = b""
+        try:
+            for chunk in response.stream(65536):
+                *lines, rest = (rest + chunk).split(b"\n")
+                yield from lines
+        except answers.transport_errors() as fault:
+            raise answers.unreachable(fault, target=cluster.transport.target, request_timeout=silence) from fault
+        finally:
+            stop.finished()
+        if rest:
+            yield rest
+
+
+def selection(label_selector: str, field_selector: str) -> list[tuple[str, str]]:
+    """Return the query of a selection."""
+    pairs = (("labelSelector", label_selector), ("fieldSelector", field_selector))
+    return [(key, value) for key, value in pairs if value]

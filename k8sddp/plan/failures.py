@@ -1,0 +1,170 @@
+"""Which failure came first, in one sentence, and the job's exit code.
+
+Sources, best first: the verdict that the gang's coordinator left in a pod's termination message; a pod that Kubernetes
+ended (out of memory, evicted): nobody inside can report that, the gang only sees it lost; the exit codes of the
+containers; the Job's own condition (deadline, a lost pod too many).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from k8sddp import manifest
+from k8sddp.manifest import Manifest
+from k8sddp.plan import pods as pod_facts
+from k8sddp.worker import exit_codes
+
+# Why Kubernetes itself ends a container or pod (kubelet and pod garbage collector), and what the user can do
+_KILLED: Final[Mapping[str, str]] = {
+    "OOMKilled": "ran out of memory (OOMKilled, limit {limit}): raise spec.resources.memory",
+    "Evicted": "was evicted by its Kubernetes Node ({message})",
+    "DeadlineExceeded": "ran longer than its deadline",
+    "NodeLost": "was lost with its Kubernetes Node",
+    "NodeShutdown": "was ended because its Kubernetes Node shut down",
+    "Terminated": "was ended because its Kubernetes Node shut down",  # since 1.21 (graceful node shutdown)
+    "Preempting": "was preempted by a pod of higher priority",
+    "PreemptionByScheduler": "was preempted by a pod of higher priority",
+    "UnexpectedAdmissionError": "was refused by its Kubernetes Node ({message})",
+    "OutOfcpu": "was refused by its Kubernetes Node: not enough CPU",
+    "OutOfmemory": "was refused by its Kubernetes Node: not enough memory",
+    "OutOfpods": "was refused by its Kubernetes Node: too many pods",
+    "ContainerCannotRun": "could not start its container ({message})",
+    "StartError": "could not start its container ({message})",
+}
+
+# Reasons of the Job's Failed or FailureTarget condition (pkg/apis/batch/types.go), and what they mean here
+_JOB_REASONS: Final[Mapping[str, str]] = {
+    "DeadlineExceeded": "the job ran longer than spec.activeDeadlineSeconds ({deadline} s)",
+    "BackoffLimitExceeded": "its pods failed more often than the Job allows",
+    "FailedIndexes": "a node failed more often than the Job allows",
+    "MaxFailedIndexesExceeded": "a node failed more often than the Job allows",
+    "PodFailurePolicy": "a pod ended with an exit code that is final",
+}
+
+MAX_MESSAGE: Final = 200
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The first failure; `sentence` is empty where nothing failed."""
+
+    sentence: str
+    exit_code: int
+    traceback: str = ""
+
+
+NONE: Final = Failure("", 1)
+
+
+def first(job: Manifest, pods: Sequence[Manifest]) -> Failure:
+    """Return the first failure of a job that failed or is failing."""
+    verdict = _verdict(pods)
+    killed = _killed(job, pods)
+    code = _exit_code(verdict, pods)
+    cause = verdict.get("first_failure") if verdict else None
+    if isinstance(cause, Mapping):
+        lost = cause.get("class") in ("lost", "infrastructure")
+        if killed and lost:
+            return Failure(killed, code)
+        message = _text(cause.get("message"))
+        if message:
+            return Failure(message, code, str(cause.get("traceback") or ""))
+    condition = manifest.condition(job, "Failed") or manifest.condition(job, "FailureTarget") or {}
+    if condition.get("reason") == "DeadlineExceeded":
+        return Failure(_job_sentence(job, condition), code)
+    return Failure(killed or _by_exit_code(pods) or _job_sentence(job, condition), code)
+
+
+def verdict_of(pod: Manifest) -> Mapping[str, Any]:
+    """Return the worker's verdict in the pod's termination message, empty where there is none that can be read."""
+    ended = pod_facts.terminated(pod) or {}
+    try:
+        found = json.loads(str(ended.get("message") or ""))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _verdict(pods: Iterable[Manifest]) -> Mapping[str, Any]:
+    """Return the verdict that decided: of the pod whose exit code is final, else of the lowest index that has one."""
+    found = [(pod, verdict_of(pod)) for pod in pods]
+    with_cause = [(pod, one) for pod, one in found if isinstance(one.get("first_failure"), Mapping)]
+    with_cause.sort(key=lambda pair: (not _is_final(_code(pair[0])), pod_facts.index_of(pair[0])))
+    return with_cause[0][1] if with_cause else {}
+
+
+def _killed(job: Manifest, pods: Iterable[Manifest]) -> str:
+    """Return the sentence for the earliest pod that Kubernetes ended, or nothing."""
+    for pod in sorted(pods, key=_finished_at):
+        ended = pod_facts.terminated(pod) or {}
+        whole = pod.get("status") or {}
+        disruption = manifest.condition(pod, "DisruptionTarget") or {}
+        for source in (ended, whole, disruption):
+            text = _KILLED.get(str(source.get("reason") or ""))
+            if text:
+                message = _text(source.get("message")) or "no reason given"
+                return f"{_who(pod)} {text.format(limit=_memory_limit(job), message=message)}"
+    return ""
+
+
+def _by_exit_code(pods: Iterable[Manifest]) -> str:
+    """Return the sentence for the earliest container that ended with a code of its own, or nothing."""
+    for pod in sorted(pods, key=lambda one: (not _is_final(_code(one)), _finished_at(one))):
+        code = _code(pod)
+        if code is None or code == exit_codes.COMPLETE or code in exit_codes.IGNORED:
+            continue
+        ended = pod_facts.terminated(pod) or {}
+        said = _text(ended.get("message"))
+        signal = f" (killed by signal {code - 128})" if 128 < code < 160 else ""
+        return f"{_who(pod)} exited with code {code}{signal}" + (f": {said}" if said and not verdict_of(pod) else "")
+    return ""
+
+
+def _job_sentence(job: Manifest, condition: Mapping[str, Any]) -> str:
+    reason = str(condition.get("reason") or "")
+    deadline = job["spec"].get("activeDeadlineSeconds", "?")
+    text = _JOB_REASONS.get(reason, reason or "no reason is given")
+    return f"the Job failed: {text.format(deadline=deadline)}; no pod is left that says more"
+
+
+def _exit_code(verdict: Mapping[str, Any], pods: Iterable[Manifest]) -> int:
+    said = verdict.get("exit_code")
+    if isinstance(said, int) and 0 < said < 256 and said not in exit_codes.IGNORED:
+        return said
+    codes = [code for code in map(_code, sorted(pods, key=_finished_at)) if code and code not in exit_codes.IGNORED]
+    return next((code for code in codes if _is_final(code)), codes[0] if codes else 1)
+
+
+def _is_final(code: int | None) -> bool:
+    low, high = exit_codes.FINAL_RANGE
+    return code is not None and (low <= code <= high or code in exit_codes.FINAL)
+
+
+def _code(pod: Manifest) -> int | None:
+    code = (pod_facts.terminated(pod) or {}).get("exitCode")
+    return code if isinstance(code, int) else None
+
+
+def _finished_at(pod: Manifest) -> str:
+    return str((pod_facts.terminated(pod) or {}).get("finishedAt") or "9999")
+
+
+def _who(pod: Manifest) -> str:
+    node = pod["spec"].get("nodeName")
+    return f"pod {pod['metadata']['name']}" + (f" (Kubernetes Node {node})" if node else "")
+
+
+def _memory_limit(job: Manifest) -> str:
+    for container in job["spec"]["template"]["spec"].get("containers") or ():
+        limit = ((container.get("resources") or {}).get("limits") or {}).get("memory")
+        if limit:
+            return str(limit)
+    return "of the Kubernetes Node"
+
+
+def _text(value: object) -> str:
+    line = " ".join(str(value or "").split())
+    return line if len(line) <= MAX_MESSAGE else line[: MAX_MESSAGE - 3] + "..."

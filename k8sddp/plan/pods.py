@@ -1,0 +1,119 @@
+"""What one pod's object says: index, phase, readiness, how its container ended; in our words.
+
+Kubernetes' own reasons are kept as they are (people search the web for them). Pods of our Job have one container that
+matters, `worker`; where it is not found (an object from elsewhere) nothing is said rather than something wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from k8sddp import constants, manifest
+from k8sddp.manifest import Manifest
+
+# Phase of a pod -> our word (pkg/apis/core/types.go, PodPhase)
+_PHASES = {
+    "Succeeded": "Complete",
+    "Failed": "Failed",
+    "Unknown": "Lost",  # the kubelet of its node does not answer
+}
+
+
+def index_of(pod: Manifest) -> int:
+    """Return the completion index, -1 where the pod has none."""
+    text = manifest.label(pod, constants.LABEL_BATCH_INDEX) or manifest.annotation(pod, constants.LABEL_BATCH_INDEX)
+    return int(text) if text.isdigit() else -1
+
+
+def newest_by_index(pods: Iterable[Manifest]) -> dict[int, Manifest]:
+    """Return the pod that counts for each index: one that is not ending before one that is, then the youngest."""
+
+    def rank(pod: Manifest) -> tuple[bool, str]:
+        return (not is_deleting(pod), str(pod["metadata"].get("creationTimestamp", "")))
+
+    newest: dict[int, Manifest] = {}
+    for pod in pods:
+        index = index_of(pod)
+        if index >= 0 and (index not in newest or rank(pod) >= rank(newest[index])):
+            newest[index] = pod
+    return newest
+
+
+def phase(pod: Manifest) -> str:
+    """Return the phase; a new pod without status is Pending."""
+    return str((pod.get("status") or {}).get("phase") or "Pending")
+
+
+def state(pod: Manifest) -> str:
+    """Return one word: Pending, Starting, Running, Complete, Failed, Lost, Deleting."""
+    if phase(pod) in _PHASES:
+        return _PHASES[phase(pod)]
+    if is_deleting(pod):
+        return "Deleting"
+    if phase(pod) == "Running":
+        return "Running" if is_ready(pod) else "Starting"
+    return "Starting" if is_scheduled(pod) else "Pending"
+
+
+def note(pod: Manifest) -> str:
+    """Return a few words why it is not simply running, empty where it is."""
+    ended = terminated(pod)
+    if ended is not None and (ended.get("exitCode") != 0 or ended.get("reason") not in (None, "Completed")):
+        reason = ended.get("reason")
+        return str(reason) if reason not in (None, "Error") else f"exit code {ended.get('exitCode')}"
+    reason = (pod.get("status") or {}).get("reason")
+    if reason:
+        return str(reason)
+    return str(waiting(pod).get("reason") or "")
+
+
+def is_ready(pod: Manifest) -> bool:
+    """Return whether its node takes part in a running attempt (that is its readiness probe)."""
+    return phase(pod) == "Running" and manifest.condition(pod, "Ready") is not None and not is_deleting(pod)
+
+
+def is_scheduled(pod: Manifest) -> bool:
+    """Return whether a Kubernetes Node has been found for it."""
+    return bool(pod["spec"].get("nodeName"))
+
+
+def is_deleting(pod: Manifest) -> bool:
+    """Return whether somebody has deleted it."""
+    return bool(pod["metadata"].get("deletionTimestamp"))
+
+
+def terminated(pod: Manifest) -> Mapping[str, Any] | None:
+    """Return how the worker container ended (exitCode, reason, message, finishedAt), None while it has not."""
+    container = _container(pod)
+    for key in ("state", "lastState"):
+        ended = (container.get(key) or {}).get("terminated")
+        if isinstance(ended, Mapping):
+            return ended
+    return None
+
+
+def waiting(pod: Manifest) -> Mapping[str, Any]:
+    """Return why a container waits (reason, message), init containers first, empty where none does."""
+    found = pod.get("status") or {}
+    for container in [*(found.get("initContainerStatuses") or ()), *(found.get("containerStatuses") or ())]:
+        waits = (container.get("state") or {}).get("waiting")
+        if isinstance(waits, Mapping):
+            return {"image": container.get("image", ""), **waits}
+    return {}
+
+
+def _container(pod: Manifest) -> Mapping[str, Any]:
+    statuses = (pod.get("status") or {}).get("containerStatuses") or ()
+    return next((dict(one) for one in statuses if one.get("name") == constants.CONTAINER_NAME), {})
+
+
+def moment(timestamp: object) -> datetime | None:
+    """Return the time of an RFC 3339 timestamp, None where there is none."""
+    if not isinstance(timestamp, str) or not timestamp:
+        return None
+    try:
+        return datetime.fromisoformat(timestamp.replace("Z", "+00:00"))
+    except ValueError:
+        return None

@@ -1,0 +1,135 @@
+"""Job + pods + events -> what a person wants to know: state, nodes ready, first failure, exit code.
+
+One function for `get`, `run`, `wait` and the operator. What Kubernetes says is believed over what a pod wrote; what a
+pod wrote (its termination message) is read with tolerance, because it may be cut off, missing, or another program's.
+A state is one word; `waiting.reason` has the sentence why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from k8sddp import constants, manifest
+from k8sddp.manifest import Manifest
+from k8sddp.plan import failures, waiting
+from k8sddp.plan import pods as pod_facts
+
+# Job conditions in order of precedence: what is final comes first (pkg/apis/batch/types.go)
+_FINAL: Final[Mapping[str, str]] = {"Complete": "Complete", "Failed": "Failed"}
+_ENDING: Final[Mapping[str, str]] = {
+    "FailureTarget": "Failing",  # it has failed; its pods are being ended
+    "SuccessCriteriaMet": "Completing",  # index 0 has succeeded; what still runs is being ended
+}
+
+
+@dataclass(frozen=True)
+class NodeStatus:
+    """One node: the newest pod of one completion index."""
+
+    node_rank: int
+    pod: str  # empty where there is none
+    kube_node: str  # empty until it is scheduled
+    state: str  # Pending, Starting, Running, Complete, Failed, Deleting, Missing
+    note: str = ""  # OOMKilled, ImagePullBackOff, exit code 1
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """What there is to know about one job; times are in seconds."""
+
+    name: str
+    state: str  # Incomplete, Suspended, Pending, Starting, Running, Completing, Failing, Complete, Failed, Deleting
+    ready: int
+    nnodes: int
+    age: float
+    duration: float | None  # from start to finish or to now; None before the start
+    nodes: tuple[NodeStatus, ...]
+    waiting: str = ""  # one sentence why it does not run
+    first_failure: str = ""  # one sentence; empty where nothing failed
+    traceback: str = ""  # last lines of the failing rank's
+    exit_code: int | None = None  # of the finished job
+
+    @property
+    def finished(self) -> bool:
+        """Return whether the state is final."""
+        return self.state in _FINAL.values()
+
+
+def status(job: Manifest, pods: Sequence[Manifest], events: Sequence[Manifest], *, now: datetime) -> JobStatus:
+    """Return the status of a job from one read of it, its pods and their events."""
+    nnodes = int(job["spec"].get("completions") or 1)
+    newest = pod_facts.newest_by_index(pods)
+    nodes = tuple(_node(index, newest.get(index)) for index in range(nnodes))
+    state = _state(job, nodes, newest)
+    ended = state in _FINAL.values()
+    failure = failures.first(job, pods) if state in ("Failed", "Failing") else failures.NONE
+    return JobStatus(
+        name=job["metadata"]["name"],
+        state=state,
+        ready=sum(1 for pod in newest.values() if pod_facts.is_ready(pod)),
+        nnodes=nnodes,
+        age=_seconds(job["metadata"].get("creationTimestamp"), now) or 0.0,
+        duration=_duration(job, now),
+        nodes=nodes,
+        waiting="" if ended else waiting.reason(job, pods, events),
+        first_failure=failure.sentence,
+        traceback=failure.traceback,
+        exit_code=(0 if state == "Complete" else failure.exit_code) if ended else None,
+    )
+
+
+def age(seconds: float) -> str:
+    """Return a time as kubectl shows it: 45s, 5m, 3h, 12d (the biggest unit; two below ten of it)."""
+    whole = max(0, int(seconds))
+    for unit, size, smaller, part in (("d", 86400, "h", 3600), ("h", 3600, "m", 60), ("m", 60, "s", 1)):
+        count, rest = divmod(whole, size)
+        if count >= 10:
+            return f"{count}{unit}"
+        if count:
+            return f"{count}{unit}" + (f"{rest // part}{smaller}" if rest // part else "")
+    return f"{whole}s"
+
+
+def _state(job: Manifest, nodes: Sequence[NodeStatus], newest: Mapping[int, Manifest]) -> str:
+    if job["metadata"].get("deletionTimestamp"):
+        return "Deleting"
+    for table in (_FINAL, _ENDING):
+        for kind, word in table.items():
+            if manifest.condition(job, kind):
+                return word
+    if job["spec"].get("suspend"):
+        return "Incomplete" if manifest.annotation(job, constants.ANNOTATION_INCOMPLETE) else "Suspended"
+    if any(node.state == "Failed" for node in nodes):
+        return "Failing"
+    if all(pod_facts.is_ready(newest[n.node_rank]) or n.state == "Complete" for n in nodes if n.pod) and newest:
+        return "Running" if len(newest) == len(nodes) else "Starting"
+    return "Starting" if any(pod_facts.is_scheduled(pod) for pod in newest.values()) else "Pending"
+
+
+def _node(index: int, pod: Manifest | None) -> NodeStatus:
+    if pod is None:
+        return NodeStatus(index, "", "", "Missing")
+    return NodeStatus(
+        index,
+        pod["metadata"]["name"],
+        str(pod["spec"].get("nodeName") or ""),
+        pod_facts.state(pod),
+        pod_facts.note(pod),
+    )
+
+
+def _duration(job: Manifest, now: datetime) -> float | None:
+    state: Mapping[str, Any] = job.get("status") or {}
+    end = state.get("completionTime")
+    for kind in _FINAL:
+        end = end or (manifest.condition(job, kind) or {}).get("lastTransitionTime")
+    started = _seconds(state.get("startTime"), now)
+    return None if started is None else started - (_seconds(end, now) or 0.0)
+
+
+def _seconds(timestamp: object, now: datetime) -> float | None:
+    moment = pod_facts.moment(timestamp)
+    return None if moment is None else max(0.0, (now - moment).total_seconds())

@@ -1,0 +1,187 @@
+"""Why a job is not running, in one true sentence.
+
+The most specific fact wins: somebody suspended it; no pod could be made; no Kubernetes Node fits; the image cannot be
+pulled; a volume cannot be mounted; a node is lost; a pod that ended is waited for. Foreign reasons stand in tables,
+each with where it comes from. Nothing is guessed: where no table knows it, the sentence repeats what Kubernetes says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from k8sddp import constants, manifest
+from k8sddp.manifest import Manifest
+from k8sddp.plan import pods as pod_facts
+
+MAX_MESSAGE: Final = 220
+KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"  # label of a Job that Kueue admits
+
+# Waiting reasons of a container (pkg/kubelet/images/types.go, pkg/kubelet/container/sync_result.go)
+_WAITING: Final[Mapping[str, str]] = {
+    "ErrImagePull": "image {image} cannot be pulled: {message}",
+    "ImagePullBackOff": "image {image} cannot be pulled: {message}",
+    "InvalidImageName": "image {image} is not a valid image name",
+    "ErrImageNeverPull": "image {image} is not on the Kubernetes Node and imagePullPolicy is Never",
+    "ImageInspectError": "image {image} cannot be read on the Kubernetes Node: {message}",
+    "RegistryUnavailable": "the registry of image {image} does not answer: {message}",
+    "SignatureValidationFailed": "image {image} is refused by the signature policy: {message}",
+    "CreateContainerConfigError": "its container cannot be configured: {message}",
+    "CreateContainerError": "its container cannot be created: {message}",
+    "RunContainerError": "its container cannot be started: {message}",
+    "CrashLoopBackOff": "its container keeps ending: {message}",
+}
+
+# Warning events of a pod that a container's state does not show (pkg/kubelet/events/event.go, attach/detach controller)
+_POD_EVENTS: Final[Mapping[str, str]] = {
+    "FailedMount": "a volume cannot be mounted: {message}",
+    "FailedMapVolume": "a volume cannot be mounted: {message}",
+    "FailedAttachVolume": "a volume cannot be attached: {message}",
+    "FailedCreatePodSandBox": "its sandbox cannot be made: {message}",
+    "NetworkNotReady": "the network of its Kubernetes Node is not ready",
+    "FailedScheduling": "no Kubernetes Node fits: {message}",
+}
+
+# Events of the Job when a pod is refused (pkg/controller/job): text in the message -> sentence
+_REFUSED: Final[tuple[tuple[str, str], ...]] = (
+    ("exceeded quota", "the namespace's quota is used up: {message}"),
+    ("violates PodSecurity", "the namespace's Pod Security level refuses the pods: {message}"),
+    ("error looking up service account", "its service account does not exist: {message}"),
+    ("no PriorityClass with name", "its priority class does not exist: {message}"),
+    ("forbidden", "its pods are not admitted: {message}"),
+)
+
+
+def reason(job: Manifest, pods: Sequence[Manifest], events: Sequence[Manifest]) -> str:
+    """Return one sentence why the job does not run, the empty string where it does, or has finished."""
+    if manifest.condition(job, "Complete") or manifest.condition(job, "Failed"):
+        return ""
+    if job["metadata"].get("deletionTimestamp"):
+        return "it is being deleted"
+    if job["spec"].get("suspend"):
+        return _suspended(job)
+    newest = pod_facts.newest_by_index(pods)
+    nnodes = int(job["spec"].get("completions") or 1)
+    refused = _refused(job, events) if len(newest) < nnodes else ""
+    if refused:
+        return refused
+    for look in (_scheduling, _container, _event, _lost, _not_ready):
+        for index in sorted(newest):
+            sentence = look(newest[index], events)
+            if sentence:
+                return sentence
+    missing = [index for index in range(nnodes) if index not in newest]
+    return _missing(missing, pods)
+
+
+def _suspended(job: Manifest) -> str:
+    if manifest.annotation(job, constants.ANNOTATION_INCOMPLETE):
+        return "its creation was interrupted; apply again finishes it"
+    queue = manifest.label(job, KUEUE_QUEUE)
+    if queue:
+        return f"it waits in the Kueue queue {queue}"
+    manager = job["spec"].get("managedBy")
+    by = f"{manager} keeps it suspended" if manager else "it is suspended (spec.suspend is true)"
+    return f'{by}; `kubectl patch job {job["metadata"]["name"]} -p \'{{"spec":{{"suspend":false}}}}\'` lets it run'
+
+
+def _refused(job: Manifest, events: Sequence[Manifest]) -> str:
+    event = _newest(events, "Job", job["metadata"]["name"], ("FailedCreate",))
+    if event is None:
+        return ""
+    message = re.sub(r'^Error creating: (?:pods "[^"]*" is forbidden: )?', "", str(event.get("message", "")))
+    for part, text in _REFUSED:
+        if part in str(event.get("message", "")):
+            return text.format(message=_short(message))
+    return f"its pods cannot be created: {_short(message)}"
+
+
+def _scheduling(pod: Manifest, _events: Sequence[Manifest]) -> str:
+    for one in (pod.get("status") or {}).get("conditions") or ():
+        if one.get("type") == "PodScheduled" and one.get("status") == "False":
+            if one.get("reason") == "SchedulingGated":
+                gates = ", ".join(str(gate.get("name")) for gate in pod["spec"].get("schedulingGates") or ())
+                return f"{_who(pod)} is held back by the scheduling gate {gates or 'of another controller'}"
+            # the second half of the scheduler's message repeats the first for preemption
+            message = str(one.get("message") or "").partition(" preemption:")[0]
+            return f"{_who(pod)}: no Kubernetes Node fits: {_short(message).rstrip('.')}"
+    return ""
+
+
+def _container(pod: Manifest, _events: Sequence[Manifest]) -> str:
+    waits = pod_facts.waiting(pod)
+    text = _WAITING.get(str(waits.get("reason") or ""))
+    if text is None:
+        return ""
+    message = re.sub(r'^Back-off pulling image "[^"]*"(?:: \w+: )?', "", str(waits.get("message") or ""))
+    message = message or "no further reason is given (is the name right, and may the cluster pull it)"
+    return f"{_who(pod)}: {text.format(image=waits.get('image') or '?', message=_short(message))}"
+
+
+def _event(pod: Manifest, events: Sequence[Manifest]) -> str:
+    if pod_facts.phase(pod) != "Pending":
+        return ""
+    event = _newest(events, "Pod", pod["metadata"]["name"], (*_POD_EVENTS, "Pulling", "Pulled"))
+    if event is None:
+        return ""
+    found = str(event.get("reason"))
+    if found == "Pulling":
+        image = re.search(r'"([^"]+)"', str(event.get("message", "")))
+        return f"{_who(pod)} is pulling image {image[1] if image else ''}".rstrip()
+    text = _POD_EVENTS.get(found)
+    return f"{_who(pod)}: {text.format(message=_short(str(event.get('message', ''))))}" if text else ""
+
+
+def _lost(pod: Manifest, _events: Sequence[Manifest]) -> str:
+    node = pod["spec"].get("nodeName") or "?"
+    if pod_facts.phase(pod) == "Unknown" or (pod.get("status") or {}).get("reason") == "NodeLost":
+        return f"{_who(pod)} is lost: its Kubernetes Node {node} does not answer"
+    if pod_facts.is_deleting(pod):
+        gone = manifest.condition(pod, "DisruptionTarget")
+        why = f" ({gone.get('reason')})" if gone else ""
+        return f"{_who(pod)} on Kubernetes Node {node} is being ended{why}; its replacement comes when it is gone"
+    return ""
+
+
+def _not_ready(pod: Manifest, _events: Sequence[Manifest]) -> str:
+    kind = pod_facts.phase(pod)
+    if kind == "Pending":
+        word = "waits for its container to start" if pod_facts.is_scheduled(pod) else "waits for the scheduler"
+        return f"{_who(pod)} {word}"
+    if kind == "Running" and not pod_facts.is_ready(pod):
+        return f"{_who(pod)} runs and waits for the other nodes, or its ranks are just starting"
+    return ""
+
+
+def _missing(missing: Sequence[int], pods: Sequence[Manifest]) -> str:
+    if not missing:
+        return ""
+    if pods:
+        return f"node {missing[0]} has no pod yet; the Job makes a new one after its back-off (10 s or more)"
+    return "its pods have not been made yet"
+
+
+def _newest(events: Sequence[Manifest], kind: str, name: str, reasons: Sequence[str]) -> Mapping[str, Any] | None:
+    found = [
+        one
+        for one in events
+        if one.get("reason") in reasons
+        and (one.get("involvedObject") or {}).get("kind") == kind
+        and (one.get("involvedObject") or {}).get("name") == name
+    ]
+    return max(found, key=_event_time, default=None)
+
+
+def _event_time(event: Manifest) -> str:
+    series = event.get("series") or {}
+    return str(series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime") or "")
+
+
+def _who(pod: Manifest) -> str:
+    return f"pod {pod['metadata']['name']}"
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_MESSAGE else line[: MAX_MESSAGE - 3] + "..."
