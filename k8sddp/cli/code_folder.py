@@ -261,7 +261,7 @@ def _regex(glob: str) -> str:
             parts.append(_GLOB_REGEX[part])
         elif len(part) > 1:
             inside = part[1:-1].replace("\\", "\\\\").replace("[", "\\[")
-            parts.append("[" + ("^/" + inside[1:] if inside[:1] in "!^" else inside) + "]")
+            parts.append("[" + ("^/" + inside[1:] if inside and inside[0] in "!^" else inside) + "]")
         else:
             parts.append(re.escape(part))
     return "".join(parts)

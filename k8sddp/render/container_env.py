@@ -85,7 +85,7 @@ def _values(job: specs.DDPJob, code_digest: str) -> Mapping[str, str]:
         node_env.MAX_ATTEMPTS: str(spec.restart.max_attempts),
         node_env.GRACE_PERIOD: str(spec.termination_grace_period_seconds),
         node_env.GPUS: str(spec.resources.gpu),
-        node_env.CPUS: format(cpus, "g") if cpus else "",
+        node_env.CPUS: f"{cpus:.3f}".rstrip("0").rstrip(".") if cpus else "",
         node_env.CODE_DIGEST: code_digest,
         node_env.CODE_ZIP: f"{CODE_DIR}/{CODE_KEY}" if spec.code else "",
         node_env.WORK_DIR: WORK_DIR if spec.code else "",

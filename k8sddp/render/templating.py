@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from k8sddp import errors, manifest
@@ -44,7 +44,7 @@ def render(
     Raises RenderError where the text reads as another object than the one that was meant.
     """
     marked, written = _marked_text(template, values, environment=environment or _package_environment())
-    meant = _fill(_skeleton(marked), written)
+    meant = _fill(_skeleton(marked, template), written)
     text = _MARK.sub(lambda mark: manifest.flow(written[int(mark[1])]), marked)
     read = _parse(text, template)
     if json.dumps(read) != json.dumps(meant):
@@ -101,9 +101,24 @@ def make_environment(loader: jinja2.BaseLoader) -> jinja2.Environment:
 
 
 @functools.lru_cache(maxsize=64)
-def _skeleton(marked: str) -> Any:
+def _skeleton(marked: str, template: str) -> Any:
     # the same template with the same branches gives the same marked text, whatever the values
-    return _parse(_MARK.sub(r'"@\1@"', marked), "skeleton")
+    skeleton = _parse(_MARK.sub(r'"@\1@"', marked), template)
+    if sorted(_words(skeleton)) != list(range(len(_MARK.findall(marked)))):
+        raise errors.RenderError(f"{template}: a value stands where YAML reads none; this is a bug of k8sddp")
+    return skeleton
+
+
+def _words(node: Any) -> Iterator[int]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _words(key)
+            yield from _words(value)
+    elif isinstance(node, list):
+        for item in node:
+            yield from _words(item)
+    elif isinstance(node, str) and (word := _WORD.fullmatch(node)):
+        yield int(word[1])
 
 
 def _fill(node: Any, written: list[Any]) -> Any:
