@@ -48,6 +48,7 @@ PEER_HOSTS = (COORDINATOR,)
 ATTEMPT = "K8SDDP_ATTEMPT"  # 0-based
 RANK_DIR = "K8SDDP_RANK_DIR"  # pipes and failure records of this node's ranks
 RANK_PID = "K8SDDP_RANK_PID"  # set by a rank itself, so that its subprocesses know they are none
+LAUNCHER_PID = "K8SDDP_LAUNCHER_PID"  # set by the launcher itself, so that its children know they are none
 RANK_BASE = "K8SDDP_RANK_BASE"  # rank of this node's local rank 0
 
 # Prefixes and names a spec may not set: torchrun or the worker sets them, or they would change what runs.

@@ -1,0 +1,274 @@
+"""Carries out what the gang's state machines decide on this node: connections, ranks, verdict, exit.
+
+The only place where member, coordinator (on node 0), launcher and loop meet. It holds no rules of its own but the
+order of leaving: followers first, node 0 last, because its exit code ends the Job and the pods that still run then are
+deleted together with what they had to say. Every wait for others has a limit.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from typing import Optional, Union
+
+from . import attempt, exit_codes, loop, names, node_env, process_tree, rank_output, root_cause
+from .gang import coordinator, dialer, member, messages, server
+from .launcher import rank_env
+
+LEAVE_LIMIT = process_tree.LIMIT + 5.0  # seconds that node 0 waits for followers to leave
+FLUSH_LIMIT = 0.5  # seconds for the last messages when nobody is waited for
+REMIND = 30.0  # seconds between two lines about why node 0 is not reached
+
+
+class Driver:
+    """One node's life from joining to its exit code, which `loop.run` returns."""
+
+    def __init__(
+        self,
+        events: loop.Loop,
+        sink: rank_output.Sink,
+        node: node_env.NodeEnv,
+        words: tuple[str, ...],
+        *,
+        own: messages.Join,
+        place: rank_env.Place,
+        listener: Optional[socket.socket],
+    ) -> None:
+        self._events = events
+        self._sink = sink
+        self._node = node
+        self._words = words
+        self._place = place
+        self._timer: Optional[loop.Timer] = None
+        self._ranks: Optional[attempt.NodeAttempt] = None
+        self._ready = False
+        self._code = exit_codes.FAILED
+        self._leaving = False
+        self._host = names.qualify(node.coordinator, node.namespace, names.read_resolv_conf())
+        self._last_told = events.now() - REMIND + 1.0
+        now = events.now()
+        self._member = member.Member(node.job, own, join_timeout=node.join_timeout, now=now)
+        self._gang: Optional[coordinator.Coordinator] = None
+        self._server: Optional[server.Server] = None
+        self._dialer: Optional[dialer.Dialer] = None
+        self._own_pause = 0.0
+        if node.node_rank == 0:
+            self._gang = coordinator.Coordinator(self._plan(now), own, now=now)
+            if listener is not None:
+                self._server = self._serve(listener)
+        else:
+            self._dialer = self._find()
+
+    def start(self) -> None:
+        """Begin to join."""
+        self._act(self._member.start())
+
+    def asked_to_stop(self, signum: int) -> None:
+        """Answer SIGTERM and the like."""
+        name = root_cause.signal_name(signum)
+        self._sink.say("%s: stopping" % name)
+        self._act(self._member.asked_to_stop(name))
+
+    def readiness(self) -> tuple[int, str]:
+        """Return the answer of /readyz."""
+        if self._member.ending:
+            return 503, "ending"
+        if self._ready:
+            return 200, "training"
+        return 503, "waiting for the other nodes" if self._member.connected else "looking for node 0"
+
+    def _plan(self, now: float) -> coordinator.Plan:
+        node, number = self._node, 0
+        run_id = "%s-%d-%s" % (node.job, number, os.urandom(4).hex())
+        port = node.master_port(number)
+        terms = messages.Attempt(number, self._host, port, run_id, node.pod_name, node.kube_node)
+        return coordinator.Plan(node.job, terms, now + node.join_timeout, node.join_timeout)
+
+    def _serve(self, listener: socket.socket) -> server.Server:
+        return server.Server(
+            self._events,
+            listener,
+            self._node.job_uid,
+            nnodes=self._node.nnodes,
+            say=self._sink.say,
+            on_message=self._from_member,
+            on_lost=self._member_lost,
+        )
+
+    def _find(self) -> dialer.Dialer:
+        def lost(problem: str) -> None:
+            if not self._member.ending and self._events.now() - self._last_told >= REMIND:
+                self._last_told = self._events.now()
+                self._sink.say("node %d looks for node 0: %s" % (self._node.node_rank, problem))
+            self._act(self._member.connection_lost(problem, self._events.now()))
+
+        return dialer.Dialer(
+            self._events,
+            self._host,
+            self._node.port,
+            key=self._node.job_uid,
+            on_up=lambda: self._act(self._member.connection_up(self._events.now())),
+            on_message=lambda message: self._act(self._member.received(message)),
+            on_lost=lost,
+        )
+
+    # Effects ------------------------------------------------------------------------------------------------------
+
+    def _act(self, effects: Sequence[Union[member.Effect, coordinator.Effect]]) -> None:
+        for effect in effects:
+            if isinstance(effect, member.Tell):
+                self._tell(effect.message)
+            elif isinstance(effect, member.Dial):
+                self._dial()
+            elif isinstance(effect, member.Launch):
+                self._launch(effect.attempt)
+            elif isinstance(effect, member.EndRanks):
+                self._end_ranks(grace=effect.grace)
+            elif isinstance(effect, member.Exit):
+                self._exit(effect.verdict, effect.code)
+            elif isinstance(effect, coordinator.Send):
+                self._send(effect.peer, effect.message)
+            elif isinstance(effect, coordinator.Close):
+                if self._server:
+                    self._server.close(effect.peer)
+            else:
+                self._sink.say(effect.text)
+        self._set_timer()
+
+    def _tell(self, message: messages.Message) -> None:
+        if self._dialer:
+            self._dialer.send(message)
+        else:
+            self._events.soon(lambda: self._from_member(coordinator.LOCAL, message))
+
+    def _send(self, peer: coordinator.Peer, message: messages.Message) -> None:
+        if peer == coordinator.LOCAL:
+            self._events.soon(lambda: self._act(self._member.received(message)))
+        elif self._server:
+            self._server.send(peer, message)
+
+    def _from_member(self, peer: coordinator.Peer, message: messages.Message) -> None:
+        if self._gang:
+            self._act(self._gang.received(peer, message, self._events.now()))
+
+    def _member_lost(self, peer: coordinator.Peer) -> None:
+        if self._gang:
+            self._act(self._gang.lost(peer, self._events.now()))
+
+    def _dial(self) -> None:
+        if self._dialer:
+            self._dialer.dial()
+            return
+        # Node 0 joins itself as soon as its own name resolves, because its ranks will use that name too
+        pause, self._own_pause = self._own_pause, min(dialer.LAST_PAUSE, self._own_pause * 1.5 or dialer.FIRST_PAUSE)
+        self._events.after(
+            pause, lambda: names.resolve(self._events, self._host, self._node.port, self._own_name_resolved)
+        )
+
+    def _own_name_resolved(self, addresses: names.Addresses, problem: str) -> None:
+        now = self._events.now()
+        if addresses:
+            self._act(self._member.connection_up(now))
+        else:
+            if self._gang:
+                self._gang.own_name_unknown(problem)
+            self._act(self._member.connection_lost(problem, now))
+
+    # The attempt --------------------------------------------------------------------------------------------------
+
+    def _launch(self, terms: messages.Attempt) -> None:
+        node = self._node
+        first = node.node_rank * node.nproc_per_node
+        last = first + node.nproc_per_node - 1
+        self._sink.say(
+            "attempt %d starts: node %d of %d, %s by %s, master %s port %d"
+            % (
+                terms.number,
+                node.node_rank,
+                node.nnodes,
+                "rank %d" % first if first == last else "ranks %d-%d" % (first, last),
+                node.launcher,
+                terms.master_addr,
+                terms.master_port,
+            )
+        )
+        reports = attempt.Reports(
+            failed=self._rank_failed,
+            complete=lambda: self._act(self._member.ranks_complete()),
+            over=lambda: self._act(self._member.ranks_over()),
+        )
+        folder = os.path.join(node.scratch_dir, "k8sddp-%s-%s" % (node.pod_name, os.urandom(4).hex()))
+        self._ranks = attempt.NodeAttempt(self._events, self._sink, node, folder=folder, reports=reports)
+        try:
+            self._ranks.start(terms, self._words, place=self._place._replace(rank_dir=folder))
+        except OSError as error:
+            detail = "the launcher cannot be started: %s" % error
+            self._rank_failed(
+                root_cause.Failure("configuration", node.node_rank, node.pod_name, node.kube_node, detail=detail)
+            )
+            self._act(self._member.ranks_over())
+            return
+        self._ready = True
+        self._act(self._member.launched())
+
+    def _rank_failed(self, failure: root_cause.Failure) -> None:
+        if not self._member.ending:
+            self._sink.say(root_cause.sentence(failure))
+        self._act(self._member.rank_failed(failure))
+
+    def _end_ranks(self, *, grace: bool) -> None:
+        self._ready = False
+
+        def ended() -> None:
+            if not self._leaving:
+                self._act(self._member.ranks_ended())
+
+        if self._ranks:
+            self._ranks.end(ended, grace=grace)
+        else:
+            ended()
+
+    # The end ------------------------------------------------------------------------------------------------------
+
+    def _exit(self, verdict: Mapping[str, object], code: int) -> None:
+        self._leaving = True
+        self._code = code
+        record(self._node.termination_log, verdict, self._sink)
+        self._sink.say("%s (exit %d)" % (root_cause.summary(verdict), code))
+        if self._dialer:
+            self._dialer.close()
+            self._events.after(0.0, lambda: self._events.stop(code))
+        else:
+            waits = verdict.get("outcome") != "stopped"
+            self._leave_last(self._events.now() + (LEAVE_LIMIT if waits else FLUSH_LIMIT))
+
+    def _leave_last(self, deadline: float) -> None:
+        if self._server is None or self._server.idle or self._events.now() >= deadline:
+            self._events.stop(self._code)
+        else:
+            self._events.after(0.005, lambda: self._leave_last(deadline))
+
+    def _set_timer(self) -> None:
+        due = [part.deadline() for part in (self._member, self._gang) if part is not None]
+        times = [when for when in due if when is not None]
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        if times:
+            self._timer = self._events.after(max(0.0, min(times) - self._events.now()), self._tick)
+
+    def _tick(self) -> None:
+        now = self._events.now()
+        if self._gang:
+            self._act(self._gang.tick(now))
+        self._act(self._member.tick(now))
+
+
+def record(path: str, verdict: Mapping[str, object], sink: rank_output.Sink) -> None:
+    """Write the termination log; a log that cannot be written must not change the exit code."""
+    try:
+        with open(path, "wb") as file:
+            file.write(root_cause.encode(verdict))
+    except OSError as error:
+        sink.say("the termination log %s cannot be written: %s" % (path, error.strerror))

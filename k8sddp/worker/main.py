@@ -1,0 +1,123 @@
+"""The worker's entry: `python worker.pyz train.py --epochs 10`, PID 1 of a pod or a process group of `run --local`.
+
+Order: environment, code, preflight, ports, then the gang until its end. A problem before the gang is one sentence, a
+termination log and exit 77 (preflight) or 78 (configuration); nothing is left behind. No traceback for anything that is
+the user's or the cluster's to mend.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Optional
+
+from . import code_zip, driver, http_server, loop, node_env, preflight, process_tree, rank_output, root_cause
+from .gang import messages
+from .launcher import rank_env
+
+DRAIN_LIMIT = 5.0  # seconds for a slow reader of our stdout at the end
+STDOUT = 1
+
+
+def main(argv: Optional[Sequence[str]] = None, environ: Optional[Mapping[str, str]] = None) -> int:
+    """Run one node of the job and return the worker's exit code; `argv` is the user's command."""
+    words = tuple(sys.argv[1:] if argv is None else argv)
+    env = os.environ if environ is None else environ
+    events = loop.Loop()
+    sink = rank_output.Sink(events, STDOUT)
+    stopped: list[int] = []
+    events.handle_signals(stopped.append)
+    process_tree.become_subreaper()
+    try:
+        node = _node(env, words)
+    except node_env.NodeEnvError as error:
+        return _refuse(env, sink, None, kind="configuration", detail=str(error))
+    try:
+        node_driver = _prepare(events, sink, node, words=words, environ=env)
+    except code_zip.CodeZipError as error:
+        return _refuse(env, sink, node, kind="configuration", detail=str(error))
+    except preflight.PreflightError as error:
+        return _refuse(env, sink, node, kind="preflight", detail=str(error))
+    events.handle_signals(node_driver.asked_to_stop)
+    node_driver.start()
+    code = events.run()
+    sink.drain(DRAIN_LIMIT)
+    return code
+
+
+def instrument_dir() -> str:
+    """Return the folder with our sitecustomize, inside the zip or in the source tree."""
+    return os.path.join(os.path.dirname(os.path.abspath(__file__)), "instrument")
+
+
+def _node(environ: Mapping[str, str], words: tuple[str, ...]) -> node_env.NodeEnv:
+    node = node_env.parse(environ)
+    if not words:
+        raise node_env.NodeEnvError("there is no command: spec.command names what torchrun runs")
+    return node
+
+
+def _prepare(
+    events: loop.Loop,
+    sink: rank_output.Sink,
+    node: node_env.NodeEnv,
+    *,
+    words: tuple[str, ...],
+    environ: Mapping[str, str],
+) -> driver.Driver:
+    if node.code_zip and node.work_dir:
+        code_zip.unpack(node.code_zip, node.work_dir)
+    if node.work_dir:
+        _enter(node.work_dir)
+    version = preflight.torch_version()
+    preflight.check_words(words)
+    preflight.check_gpus(node)
+    listener: Optional[socket.socket] = None
+    if node.node_rank == 0:
+        preflight.check_master_port(node, 0)
+        if node.nnodes > 1:
+            listener = preflight.listen(node.bind_host, node.port, "the gang")
+    http = preflight.listen(node.bind_host, node.http_port, "/healthz and /readyz")
+    own = messages.Join(
+        node.node_rank, node.pod_name, node.kube_node, node.nnodes, node.nproc_per_node, node.code_digest, version
+    )
+    place = rank_env.Place(sys.executable or "python3", "", instrument_dir(), environ)
+    node_driver = driver.Driver(events, sink, node, words, own=own, place=place, listener=listener)
+    routes = {"/healthz": lambda: (200, "ok"), "/readyz": node_driver.readiness}
+    http_server.HttpServer(events, http, routes)
+    sink.say("node %d of %d, pod %s, torch %s" % (node.node_rank, node.nnodes, node.pod_name, version))
+    return node_driver
+
+
+def _enter(folder: str) -> None:
+    try:
+        os.makedirs(folder, exist_ok=True)
+        os.chdir(folder)
+    except OSError as error:
+        raise preflight.PreflightError(
+            "the working directory %s cannot be used: %s" % (folder, error.strerror)
+        ) from None
+
+
+def _refuse(
+    environ: Mapping[str, str],
+    sink: rank_output.Sink,
+    node: Optional[node_env.NodeEnv],
+    *,
+    kind: str,
+    detail: str,
+) -> int:
+    """End before the gang: one sentence in the log and in the termination log."""
+    rank, pod, kube_node = (node.node_rank, node.pod_name, node.kube_node) if node else (0, "", "")
+    pod = pod or environ.get(node_env.POD_NAME, "") or "unknown"
+    failure = root_cause.Failure(kind, rank, pod, kube_node, detail=detail)
+    code = root_cause.exit_code(failure)
+    verdict = root_cause.verdict(environ.get(node_env.JOB, ""), "failed", attempt=0, code=code, failures=(failure,))
+    sink.say("%s (exit %d)" % (root_cause.summary(verdict), code))
+    path = environ.get(node_env.TERMINATION_LOG, "")
+    if path:
+        driver.record(path, verdict, sink)
+    sink.drain(DRAIN_LIMIT)
+    return code

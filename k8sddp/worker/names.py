@@ -1,0 +1,77 @@
+"""Where node rank 0 is: its DNS name, completed from the pod's resolv.conf, and its addresses.
+
+The name is fully qualified and lower case, one spelling everywhere (torch compares MASTER_ADDR as text), without a
+final dot, because /etc/hosts does not match it and pod 0 must find itself. `getaddrinfo` blocks for seconds when DNS is
+down, so it runs in a thread of its own while the loop goes on; nothing is cached, a recreated pod has a new address.
+"""
+
+from __future__ import annotations
+
+import _thread
+import socket
+from collections.abc import Callable
+
+from . import loop
+
+RESOLV_CONF = "/etc/resolv.conf"
+DEFAULT_DOMAIN = "cluster.local"  # of Kubernetes, where resolv.conf does not tell
+POLL_MIN, POLL_MAX = 0.001, 0.03  # seconds between two looks at the thread's answer
+
+Addresses = tuple[tuple[int, tuple[object, ...]], ...]  # (family, sockaddr)
+
+
+def is_address(host: str) -> bool:
+    """Return whether `host` is an IPv4 or IPv6 address already."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, host)
+        except OSError:
+            continue
+        return True
+    return False
+
+
+def qualify(host: str, namespace: str, resolv_conf: str) -> str:
+    """Return NAME-0.NAME as NAME-0.NAME.<namespace>.svc.<domain>, an address as it is."""
+    if is_address(host):
+        return host
+    prefix = "%s.svc." % namespace
+    suffix = prefix + DEFAULT_DOMAIN
+    for line in resolv_conf.splitlines():
+        words = line.split()
+        if words and words[0] == "search":  # the last search line counts, as for the resolver
+            suffix = next((word.rstrip(".") for word in words[1:] if word.startswith(prefix)), suffix)
+    return ("%s.%s" % (host.rstrip("."), suffix)).lower()
+
+
+def read_resolv_conf(path: str = RESOLV_CONF) -> str:
+    """Return the resolver's configuration, the empty string where there is none."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def resolve(events: loop.Loop, host: str, port: int, done: Callable[[Addresses, str], None]) -> None:
+    """Look `host` up without blocking the loop; call `done` with its addresses and, if there are none, the problem."""
+    answer: list[tuple[Addresses, str]] = []
+
+    def look_up() -> None:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            answer.append((tuple((int(family), address) for family, _, _, _, address in found), ""))
+        except (OSError, UnicodeError) as error:
+            answer.append(((), "%s does not resolve (%s)" % (host, getattr(error, "strerror", None) or error)))
+
+    def poll(pause: float) -> None:
+        if answer:
+            done(*answer[0])
+        else:
+            events.after(pause, lambda: poll(min(POLL_MAX, pause * 1.5)))
+
+    if is_address(host):
+        look_up()
+    else:
+        _thread.start_new_thread(look_up, ())
+    poll(POLL_MIN)

@@ -1,0 +1,198 @@
+"""Each rank's output as `[rank N] line` on the worker's stdout, whole lines at a time.
+
+Bytes pass unchanged: no decoding, no line ever lost; a line beyond MAX_LINE is cut into several, and a line without an
+end is shown after a short pause. Memory is bounded: while stdout does not take more, pipes are not read, so ranks wait
+as they would with a pipe of their own. A pipe's end is never waited for: DataLoader workers may hold it for minutes.
+Writes go out only when stdout is ready and in pieces that a ready pipe always takes, so the loop never blocks on it.
+"""
+
+from __future__ import annotations
+
+import collections
+import os
+import select
+from collections.abc import Callable
+
+from . import loop
+
+MAX_LINE = 64 * 1024
+READ_SIZE = 64 * 1024
+PIPE_ATOMIC = 4096  # PIPE_BUF: a pipe that polls writable takes this much without blocking
+HIGH_WATER = 256 * 1024  # bytes waiting for stdout at which pipes are no longer read
+PARTIAL_PAUSE = 0.5  # seconds after which an unfinished line is shown
+TAIL_LINES = 12
+
+
+class LineSplitter:
+    """Cut a stream into lines; holds less than MAX_LINE bytes."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    @property
+    def pending(self) -> bool:
+        """Return whether an unfinished line is held back."""
+        return bool(self._rest)
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Return the lines that `data` completes, without their newlines."""
+        lines = (self._rest + data).split(b"\n")
+        self._rest = lines.pop()
+        if len(self._rest) < MAX_LINE and all(len(line) <= MAX_LINE for line in lines):
+            return lines
+        cut = [line[i : i + MAX_LINE] for line in lines for i in range(0, len(line) or 1, MAX_LINE)]
+        while len(self._rest) >= MAX_LINE:
+            cut.append(self._rest[:MAX_LINE])
+            self._rest = self._rest[MAX_LINE:]
+        return cut
+
+    def flush(self) -> list[bytes]:
+        """Return the unfinished line, if there is one, as a line."""
+        rest, self._rest = self._rest, b""
+        return [rest] if rest else []
+
+
+class Sink:
+    """The worker's stdout: a bounded queue that is written whenever the descriptor takes more."""
+
+    def __init__(self, events: loop.Loop, fd: int) -> None:
+        self._events = events
+        self._fd = fd
+        self._queue = bytearray()
+        self._watched = False
+        self._always_ready = False  # a regular file or /dev/null cannot be polled
+        self._broken = False
+        self._on_room: list[Callable[[], None]] = []
+
+    @property
+    def full(self) -> bool:
+        """Return whether sources must stop reading for now."""
+        return len(self._queue) > HIGH_WATER
+
+    def when_room(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once, when the queue is no longer full."""
+        self._on_room.append(callback)
+
+    def say(self, text: str) -> None:
+        """Write one line of the worker's own."""
+        self.write(b"[k8sddp] " + text.encode("utf-8", "backslashreplace").replace(b"\n", b" ") + b"\n")
+
+    def write(self, data: bytes) -> None:
+        """Queue `data`, which ends with a newline, and write what can be written now."""
+        if not self._broken:
+            self._queue += data
+            self._write_ready()
+
+    def drain(self, seconds: float) -> None:
+        """Write out everything at the end, waiting at most `seconds` for a slow reader."""
+        deadline = self._events.now() + seconds
+        while self._queue and not self._broken:
+            left = deadline - self._events.now()
+            if left <= 0 or not (self._always_ready or _writable(self._fd, left)):
+                return
+            self._write_some()
+
+    def _write_ready(self) -> None:
+        while self._queue and not self._broken and (self._always_ready or _writable(self._fd, 0)):
+            self._write_some()
+        self._watch(bool(self._queue) and not self._broken)
+        if self._on_room and not self.full:
+            waiting, self._on_room = self._on_room, []
+            for callback in waiting:
+                callback()
+
+    def _write_some(self) -> None:
+        try:
+            written = os.write(self._fd, memoryview(self._queue)[:PIPE_ATOMIC].tobytes())
+        except BlockingIOError:
+            return
+        except OSError:  # the reader is gone: training goes on without it
+            self._broken = True
+            self._queue.clear()
+            return
+        del self._queue[:written]
+
+    def _watch(self, wanted: bool) -> None:
+        if wanted == self._watched or self._always_ready:
+            return
+        try:
+            self._events.watch(self._fd, write=self._write_ready if wanted else None)
+        except PermissionError:
+            self._always_ready = True
+            self._write_ready()
+            return
+        self._watched = wanted
+
+
+class Source:
+    """One pipe whose lines go to the sink with a prefix; remembers the last lines for the first failure."""
+
+    def __init__(self, events: loop.Loop, sink: Sink, fd: int, *, prefix: str) -> None:
+        self._events = events
+        self._sink = sink
+        self._fd = fd
+        self._prefix = prefix.encode("ascii")
+        self._splitter = LineSplitter()
+        self._timer: loop.Timer | None = None
+        self._tail: collections.deque[bytes] = collections.deque(maxlen=TAIL_LINES)
+        os.set_blocking(fd, False)
+        events.watch(fd, read=self._readable)
+
+    def tail(self) -> str:
+        """Return the last lines as text."""
+        return b"\n".join(line[-400:] for line in self._tail).decode("utf-8", "replace")
+
+    def read_now(self) -> None:
+        """Read what is in the pipe at this moment, as long as the sink takes it."""
+        while not self._sink.full and self._read():
+            pass
+
+    def close(self) -> None:
+        """Show what is left, finished or not, and forget the pipe."""
+        for _ in range(64):  # bounded: a process that survived SIGKILL could still write
+            if not self._read():
+                break
+        self._show(self._splitter.flush())
+        if self._timer:
+            self._timer.cancel()
+        self._events.watch(self._fd)
+        os.close(self._fd)
+        self._fd = -1
+
+    def _readable(self) -> None:
+        if self._sink.full:
+            self._events.watch(self._fd)
+            self._sink.when_room(self._resume)
+        else:
+            self._read()
+
+    def _resume(self) -> None:
+        if self._fd >= 0:
+            self._events.watch(self._fd, read=self._readable)
+
+    def _read(self) -> bool:
+        try:
+            data = os.read(self._fd, READ_SIZE)
+        except BlockingIOError:
+            return False
+        if not data:  # every writer of a plain pipe is gone
+            self._events.watch(self._fd)
+            return False
+        self._show(self._splitter.feed(data))
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        if self._splitter.pending:
+            self._timer = self._events.after(PARTIAL_PAUSE, lambda: self._show(self._splitter.flush()))
+        return True
+
+    def _show(self, lines: list[bytes]) -> None:
+        if lines:
+            self._tail.extend(lines[-TAIL_LINES:])
+            self._sink.write(b"".join([self._prefix + line + b"\n" for line in lines]))
+
+
+def _writable(fd: int, seconds: float) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    return bool(poll.poll(int(seconds * 1000)))

@@ -1,0 +1,222 @@
+"""Who failed first: failures as values, which of them are mere victims, and the verdict that outlives the pod.
+
+A rank that dies tears the others down with it: their "connection closed by peer" is a consequence and never the cause
+while a better candidate exists. Among candidates the coordinator's order of receipt counts; clocks are not compared.
+The verdict is one JSON object of at most 3.5 KiB: the kubelet cuts longer termination messages into broken JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import signal as signals
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Optional
+
+from . import exit_codes
+
+SCHEMA = 1
+MAX_VERDICT = 3584  # bytes; the kubelet keeps 4,096
+MAX_VICTIMS = 48
+MAX_TEXT = 400
+
+PROCESS_KINDS = ("exception", "exit", "signal")  # kinds that are about one process
+
+CAUSE, WEAK, VICTIM = 0, 1, 2  # how likely a failure is the first one
+
+# Texts of an exception that a rank raises because another one went away. Sources: gloo/transport/tcp/pair.cc,
+# torch/csrc/distributed/c10d/{TCPStore.cpp,socket.cpp,NCCLUtils.cpp,ProcessGroupNCCL.cpp,ProcessGroupGloo.cpp}
+VICTIM_TEXTS = (
+    "Connection closed by peer",  # gloo: the other process is gone
+    "Connection reset by peer",  # gloo, TCPStore
+    "Connection refused",  # gloo, TCPStore: connecting to a rank that has just ended
+    "Broken pipe",  # gloo, TCPStore
+    "Socket closed",  # gloo
+    "Read error [",  # gloo
+    "Write error [",  # gloo
+    "Application timeout caused pair closure",  # gloo
+    "Timed out waiting",  # gloo: recv or send; "Timed out waiting 1800000ms for recv operation to complete"
+    "remote process exited or there was a network error",  # NCCL: ncclRemoteError
+    "ncclRemoteError",
+    "NCCL communicator was aborted",  # the watchdog of another rank ended it
+    "Watchdog caught collective operation timeout",  # NCCL: somebody did not come
+    "failed to recv, got 0 bytes",  # TCPStore: its server ended
+    "Failed to recv, got 0 bytes",
+    "wait timeout after",  # TCPStore: a key that a dead rank would have set
+    "sendBytes failed",
+    "recvBytes failed",
+)
+VICTIM_TYPES = ("DistNetworkError", "DistStoreError")  # torch.distributed: the store's server went away, or never came
+INFRASTRUCTURE_TYPES = ("DistNetworkError", "DistStoreError", "RendezvousConnectionError", "RendezvousTimeoutError")
+WEAK_SIGNALS = ("SIGABRT", "SIGTERM", "SIGINT")  # NCCL's watchdog aborts; a launcher ends the ranks that are left
+
+
+class Failure(NamedTuple):
+    """One thing that went wrong on one node; `rank` is None where no rank is to blame."""
+
+    kind: str  # exception | exit | signal | lost | infrastructure | preflight | configuration
+    node_rank: int
+    pod: str
+    kube_node: str
+    rank: Optional[int] = None
+    exit_code: Optional[int] = None
+    signal: Optional[str] = None
+    exception: Optional[str] = None
+    traceback: Optional[str] = None
+    detail: str = ""  # what happened, for kinds without exception, code or signal; else the program, where no rank is
+    weight: int = CAUSE
+
+
+def signal_name(number: int) -> str:
+    """Return the name of a signal, `signal 64` where it has none."""
+    try:
+        return signals.Signals(number).name
+    except ValueError:
+        return "signal %d" % number
+
+
+def weigh(failure: Failure) -> Failure:
+    """Return `failure` with the weight that the tables give it."""
+    weight = failure.weight
+    if failure.kind == "signal" and failure.signal in WEAK_SIGNALS:
+        weight = max(weight, WEAK)
+    if failure.exception is not None:
+        name = failure.exception.partition(":")[0].rpartition(".")[2]
+        text = failure.exception + "\n" + (failure.traceback or "")
+        if name in VICTIM_TYPES or any(sign in text for sign in VICTIM_TEXTS):
+            weight = VICTIM
+    return failure._replace(weight=weight)
+
+
+def first(failures: Sequence[Failure]) -> Failure:
+    """Return the root cause among `failures`, which are in the order of their receipt and not empty.
+
+    A signal goes before an exception: no exception elsewhere kills a rank with SIGKILL or SIGSEGV, but a rank killed so
+    says nothing itself and is noticed up to 0.1 s later than the exceptions it causes.
+    """
+    return min(failures, key=lambda failure: (failure.weight, failure.kind != "signal"))
+
+
+def sentence(failure: Failure) -> str:
+    """Return the failure in one sentence: who, where, what."""
+    where = "(pod %s%s)" % (failure.pod, ", node %s" % failure.kube_node if failure.kube_node else "")
+    who = "node %d %s" % (failure.node_rank, where)
+    if failure.rank is not None:
+        who = "rank %d %s" % (failure.rank, where)
+    elif failure.kind in PROCESS_KINDS and failure.detail:
+        who = "%s on %s" % (failure.detail, who)
+    if failure.kind == "signal":
+        hint = " (perhaps out of memory)" if failure.signal == "SIGKILL" else ""
+        return _one_line("%s was killed by %s%s" % (who, failure.signal, hint))
+    if failure.kind == "exception" and failure.exception:
+        return _one_line("%s raised %s" % (who, failure.exception))
+    if failure.kind == "exit":
+        return _one_line("%s exited with code %s" % (who, failure.exit_code))
+    return _one_line("%s: %s" % (who, failure.detail or failure.exception or failure.kind))
+
+
+def exit_code(failure: Failure) -> int:
+    """Return the code that index 0 leaves with."""
+    if failure.kind == "infrastructure":
+        return exit_codes.INFRASTRUCTURE
+    if failure.kind == "preflight":
+        return exit_codes.PREFLIGHT
+    if failure.kind == "configuration":
+        return exit_codes.BAD_CONFIGURATION
+    return exit_codes.FAILED if failure.exit_code is None else exit_codes.of_rank(failure.exit_code)
+
+
+def verdict(
+    job: str, outcome: str, *, attempt: int, code: int, failures: Sequence[Failure] = ()
+) -> Mapping[str, object]:
+    """Return the verdict; `outcome` is complete, failed or stopped, `failures` in the order of their receipt."""
+    cause = first(failures) if failures else None
+    victims = sorted({f.rank for f in failures if f.rank is not None and cause and f.rank != cause.rank})
+    return {
+        "schema": SCHEMA,
+        "job": job,
+        "outcome": outcome,
+        "attempt": attempt,
+        "exit_code": code,
+        "first_failure": _public(cause) if cause else None,
+        "victims": victims[:MAX_VICTIMS],
+    }
+
+
+def encode(record: Mapping[str, object]) -> bytes:
+    """Return a verdict as sorted JSON of at most MAX_VERDICT bytes.
+
+    The traceback's head is given up first, then the ends of the other texts.
+    """
+    cause = record.get("first_failure")
+    text = json.dumps(record, sort_keys=True).encode("ascii")
+    for field in ("traceback", "exception", "message", "kube_node", "pod"):
+        while len(text) > MAX_VERDICT and isinstance(cause, Mapping) and cause.get(field):
+            excess = max(1, (len(text) - MAX_VERDICT) // 12)  # a character is up to twelve bytes of JSON
+            value = str(cause[field])
+            cause = {**cause, field: value[excess:] if field == "traceback" else value[:-excess]}
+            text = json.dumps({**record, "first_failure": cause}, sort_keys=True).encode("ascii")
+    return text
+
+
+def summary(record: Mapping[str, object]) -> str:
+    """Return a verdict as one line for the log."""
+    cause = record.get("first_failure")
+    reason = ": %s" % cause.get("message") if isinstance(cause, Mapping) else ""
+    victims = record.get("victims")
+    others = ""
+    if isinstance(victims, list) and victims:
+        others = "; rank%s %s followed" % ("s" if len(victims) > 1 else "", ", ".join(map(str, victims)))
+    return "job %s %s%s%s" % (record.get("job"), record.get("outcome"), reason, others)
+
+
+def to_record(failure: Failure) -> dict[str, object]:
+    """Return a failure as a JSON object for the coordinator."""
+    return dict(failure._asdict())
+
+
+def from_record(record: Mapping[str, object]) -> Failure:
+    """Return the failure that a member sent; fields of the wrong type are left out."""
+
+    def text(name: str) -> Optional[str]:
+        value = record.get(name)
+        return value[-8192:] if isinstance(value, str) else None
+
+    def number(name: str) -> Optional[int]:
+        value = record.get(name)
+        return value if type(value) is int else None
+
+    return Failure(
+        kind=text("kind") or "exit",
+        node_rank=number("node_rank") or 0,
+        pod=text("pod") or "",
+        kube_node=text("kube_node") or "",
+        rank=number("rank"),
+        exit_code=number("exit_code"),
+        signal=text("signal"),
+        exception=text("exception"),
+        traceback=text("traceback"),
+        detail=text("detail") or "",
+        weight=number("weight") or CAUSE,
+    )
+
+
+def _public(failure: Failure) -> dict[str, object]:
+    return {
+        "rank": failure.rank,
+        "node_rank": failure.node_rank,
+        "pod": failure.pod,
+        "kube_node": failure.kube_node,
+        "class": failure.kind,
+        "exit_code": failure.exit_code,
+        "signal": failure.signal,
+        "exception": _one_line(failure.exception) if failure.exception else None,
+        "traceback": failure.traceback[-3000:] if failure.traceback else None,
+        "last_step": None,
+        "message": sentence(failure),
+    }
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    printable = "".join(char if char.isprintable() else "?" for char in line)
+    return printable if len(printable) <= MAX_TEXT else printable[: MAX_TEXT - 3] + "..."
