@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+_MAX_PROBLEMS = 100  # shown; a generated file may have thousands of the same
 _MAX_LINE = 160  # characters shown of a line of job.yaml
 
 
@@ -71,8 +72,10 @@ class SpecError(K8sddpError):
     def __str__(self) -> str:
         count = len(self.problems)
         lines = [f"{self.source} has {count} problem{'' if count == 1 else 's'}"]
-        for problem in self.problems:
+        for problem in self.problems[:_MAX_PROBLEMS]:
             lines.extend(_problem_lines(self.source, problem))
+        if count > _MAX_PROBLEMS:
+            lines.append(f"  and {count - _MAX_PROBLEMS} more")
         return "\n".join(lines)
 
 

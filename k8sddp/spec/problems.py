@@ -99,7 +99,8 @@ def _unknown_field(path: Path, document: Document) -> Problem:
         return document.problem(place, "is not supported yet", path=shown, hint=unsupported.FIELDS[shown])
     known = schema.field_names(path[:-1])
     close = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.6)
-    close = close or [name for name in known if str(path[-1]).lower() in name.lower()][:1]
+    if not close and len(str(path[-1])) > 3:
+        close = [name for name in known if str(path[-1]).lower() in name.lower()][:1]
     elsewhere = difflib.get_close_matches(str(path[-1]), _ELSEWHERE, n=1, cutoff=0.8)
     if close:
         hint = f"did you mean `{close[0]}`?"

@@ -234,15 +234,15 @@ def _entries_are_distinct(facts: Facts) -> Iterator[Fault]:
         (("spec", "imagePullSecrets"), ()),
         (("spec", "scheduling", "topologySpread"), ("topologyKey", "whenUnsatisfiable")),
     ):
-        seen: list[object] = []
+        seen: dict[str, int] = {}
         for index, entry in enumerate(facts.read(*path, default=[])):
             if facts.is_wrong(*path, index):
                 continue
-            identity = tuple(entry.get(key) for key in keys) if isinstance(entry, dict) else entry
+            identity = repr([entry.get(key) for key in keys] if isinstance(entry, dict) else entry)
             if identity in seen:
-                rule = f"has the same {' and '.join(keys) or 'name'} as entry {seen.index(identity)}"
+                rule = f"has the same {' and '.join(keys) or 'name'} as entry {seen[identity]}"
                 yield Fault((*path, index), rule, "remove one")
-            seen.append(identity)
+            seen.setdefault(identity, index)
 
 
 def _platform_chooses_the_user(facts: Facts) -> Iterator[Fault]:

@@ -6,6 +6,7 @@ and a volume has exactly one source.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from k8sddp.spec.loading import Path
@@ -26,13 +27,18 @@ def json_schema() -> dict[str, Any]:
 
 def field_names(path: Path) -> tuple[str, ...]:
     """Return the fields that may stand in the mapping at `path`, empty where any name may."""
-    schema = json_schema()
+    schema = _schema()
     found = schema
     for part in path:
         found = found.get("items", {}) if isinstance(part, int) else found.get("properties", {}).get(part, {})
         if "$ref" in found:
             found = schema["$defs"][found["$ref"].rpartition("/")[2]]
     return tuple(found.get("properties", ()))
+
+
+@functools.cache
+def _schema() -> dict[str, Any]:
+    return json_schema()  # 20 ms, and a file may have many unknown fields
 
 
 def _clean(node: Any) -> Any:

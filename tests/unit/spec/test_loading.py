@@ -74,9 +74,7 @@ def test_aliases_are_followed_but_bounded():
     """An anchor is written once and used often; a file that multiplies itself is refused before it takes memory."""
     assert {"a": ["x"], "b": ["x"]} == loading.read("a: &l [x]\nb: *l").value
     bomb = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 12))
-    assert ["5:40 more than 50000 values, aliases followed"] == [
-        message.replace(message.split()[0], "5:40") for message in messages(bomb)
-    ]
+    assert ["more than 50000 values, aliases followed"] == [problem.message for problem in loading.read(bomb).problems]
 
 
 def test_a_problem_inside_an_alias_points_at_the_alias():

@@ -262,3 +262,12 @@ def test_a_spec_too_big_for_its_annotation_is_refused():
     """The spec travels in an annotation of the Job, which has a limit."""
     (problem,) = problems(make_text(env={"A": "x" * 140_000}))
     assert problem.startswith("spec: is 136 KiB as JSON; at most 128 KiB fit the annotation")
+
+
+def test_thousands_of_problems_are_counted_and_the_first_hundred_shown():
+    """A generated file with one mistake everywhere does not flood the terminal."""
+    with pytest.raises(SpecError) as caught:
+        spec.load(make_text(env={f"A{number}": number for number in range(1000)}))
+    shown = str(caught.value).splitlines()
+    assert ("job.yaml has 1000 problems", "  and 900 more") == (shown[0], shown[-1])
+    assert 1000 == len(caught.value.problems)
