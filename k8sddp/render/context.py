@@ -27,7 +27,7 @@ _LOST_NODE_TAINTS: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/
 def values(job: specs.DDPJob, *, code: bundle.Code | None) -> Values:
     """Return what the templates need.
 
-    Raises RenderError where `code` does not fit spec.code, or the spec is too large for an annotation.
+    Raises RenderError where `code` does not fit spec.code.
     """
     spec = job.spec
     code_digest = code.digest if code is not None else ""
@@ -154,16 +154,9 @@ def _topology_spread(job: specs.DDPJob) -> list[Mapping[str, Any]]:
 
 def _own_annotations(job: specs.DDPJob, code_digest: str) -> Mapping[str, str]:
     text = json.dumps(specs.canonical(job), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    data = text.encode()
-    if len(data) > constants.MAX_SPEC_ANNOTATION:
-        raise errors.RenderError(
-            f"the spec is {len(data) // 1024} KiB as JSON, the limit is {constants.MAX_SPEC_ANNOTATION // 1024} KiB "
-            "(it is kept in an annotation of the Job); put long values of env into a ConfigMap and name it "
-            "in spec.envFrom"
-        )
     return {
         constants.ANNOTATION_VERSION: __version__,
         constants.ANNOTATION_SPEC: text,
-        constants.ANNOTATION_SPEC_DIGEST: hashlib.sha256(data).hexdigest(),
+        constants.ANNOTATION_SPEC_DIGEST: hashlib.sha256(text.encode()).hexdigest(),
         constants.ANNOTATION_CODE_DIGEST: code_digest,
     }
