@@ -138,17 +138,19 @@ class NodeAttempt:
                     self._take(record)
 
     def _take(self, record: Mapping[str, object]) -> None:
-        event, pid, rank = record.get("event"), record.get("pid"), record.get("rank")
+        event, pid, rank, code = (record.get(name) for name in ("event", "pid", "rank", "exit_code"))
         if not isinstance(pid, int):
             return
         if event == "start" and isinstance(rank, int):
             self._ranks[pid] = rank
         elif event == "exception" and isinstance(rank, int):
             self._blame(pid, rank, record, exit_code=1)
+        elif event == "exit" and isinstance(rank, int) and isinstance(code, int):
+            self._blame(pid, rank, record, exit_code=code)
         elif event == "exception" and pid == self._pid:
             self._launcher_record = record
         elif event in ("process", "child"):
-            child, code = record.get("child_pid"), record.get("exit_code")
+            child = record.get("child_pid")
             place = record.get("local_rank") if event == "process" else record.get("index")
             if isinstance(child, int) and isinstance(place, int):
                 rank = self._ranks.get(child, self._base + place)

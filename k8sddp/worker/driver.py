@@ -76,7 +76,7 @@ class Driver:
             return 503, "ending"
         if self._ready:
             return 200, "training"
-        return 503, "waiting for the other nodes" if self._member.connected else "looking for node 0"
+        return 503, "waiting for the other nodes" if self._member.joined else "looking for node 0"
 
     def _plan(self, now: float) -> coordinator.Plan:
         node, number = self._node, 0
@@ -108,8 +108,8 @@ class Driver:
             self._host,
             self._node.port,
             key=self._node.job_uid,
-            on_up=lambda: self._act(self._member.connection_up(self._events.now())),
-            on_message=lambda message: self._act(self._member.received(message)),
+            on_up=lambda: self._act(self._member.connection_up()),
+            on_message=lambda message: self._act(self._member.received(message, self._events.now())),
             on_lost=lost,
         )
 
@@ -144,7 +144,7 @@ class Driver:
 
     def _send(self, peer: coordinator.Peer, message: messages.Message) -> None:
         if peer == coordinator.LOCAL:
-            self._events.soon(lambda: self._act(self._member.received(message)))
+            self._events.soon(lambda: self._act(self._member.received(message, self._events.now())))
         elif self._server:
             self._server.send(peer, message)
 
@@ -167,13 +167,12 @@ class Driver:
         )
 
     def _own_name_resolved(self, addresses: names.Addresses, problem: str) -> None:
-        now = self._events.now()
         if addresses:
-            self._act(self._member.connection_up(now))
-        else:
-            if self._gang:
-                self._gang.own_name_unknown(problem)
-            self._act(self._member.connection_lost(problem, now))
+            self._act(self._member.connection_up())
+            return
+        if self._gang:
+            self._gang.own_name_unknown(problem)
+        self._act(self._member.connection_lost(problem, self._events.now()))
 
     # The attempt --------------------------------------------------------------------------------------------------
 

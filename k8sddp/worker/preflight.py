@@ -91,7 +91,7 @@ def listen(host: str, port: int, purpose: str) -> socket.socket:
     except OSError as error:
         raise PreflightError(
             "port %d at %s for %s cannot be used (%s): choose another rendezvous.port"
-            % (port, host or "every address", purpose, (error.strerror or str(error)).lower())
+            % (port, host or "every address", purpose, os.strerror(error.errno or 0).lower())
         ) from None
 
 

@@ -110,7 +110,10 @@ def sentence(failure: Failure) -> str:
     if failure.kind == "exception" and failure.exception:
         return _one_line("%s raised %s" % (who, failure.exception))
     if failure.kind == "exit":
-        return _one_line("%s exited with code %s" % (who, failure.exit_code))
+        last = (failure.traceback or "").rstrip().rpartition("\n")[2].strip()
+        return _one_line(
+            "%s exited with code %s%s" % (who, failure.exit_code, "; its last line: %s" % last if last else "")
+        )
     return _one_line("%s: %s" % (who, failure.detail or failure.exception or failure.kind))
 
 

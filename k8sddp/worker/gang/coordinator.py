@@ -142,7 +142,7 @@ class Coordinator:
             return self._give_up()
         if now >= self._remind:
             self._remind = now + REMIND
-            return [Note("waiting for node %s of %d" % (self._missing(), self._own.nnodes))]
+            return [Send(peer, messages.Waiting(self._missing())) for peer in sorted({LOCAL: self._own, **self._joins})]
         return []
 
     def _join(self, peer: Peer, join: messages.Join, now: float) -> list[Effect]:
@@ -166,8 +166,11 @@ class Coordinator:
             return effects + self._failing(now)
         if len(self._peers) == self._own.nnodes:
             self._running = True
-            effects.append(Note("all %d nodes have joined" % self._own.nnodes))
+            if self._own.nnodes > 1:
+                effects.append(Note("all %d nodes have joined" % self._own.nnodes))
             effects += [Send(self._peers[node], self._plan.attempt) for node in sorted(self._peers)]
+        else:
+            effects.append(Send(peer, messages.Waiting(self._missing())))
         return effects
 
     def _supersede(self, older: Peer, newer: messages.Join) -> list[Effect]:

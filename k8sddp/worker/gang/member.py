@@ -41,6 +41,12 @@ class EndRanks(NamedTuple):
     grace: bool
 
 
+class Note(NamedTuple):
+    """Tell the log."""
+
+    text: str
+
+
 class Exit(NamedTuple):
     """Record `verdict` and leave with `code`."""
 
@@ -48,7 +54,7 @@ class Exit(NamedTuple):
     code: int
 
 
-Effect = Union[Tell, Dial, Launch, EndRanks, Exit]
+Effect = Union[Tell, Dial, Launch, EndRanks, Note, Exit]
 
 
 class Member:
@@ -60,6 +66,7 @@ class Member:
         self._timeout = join_timeout
         self._deadline: Optional[float] = now + join_timeout
         self._connected = False
+        self._joined = False
         self._dial_problem = ""
         self._attempt: Optional[messages.Attempt] = None
         self._launcher_over = False
@@ -71,9 +78,9 @@ class Member:
         return self._end is not None
 
     @property
-    def connected(self) -> bool:
-        """Return whether the coordinator knows of this member."""
-        return self._connected
+    def joined(self) -> bool:
+        """Return whether the coordinator has let this member in."""
+        return self._joined
 
     def deadline(self) -> Optional[float]:
         """Return when `tick` is next due."""
@@ -83,23 +90,23 @@ class Member:
         """Begin."""
         return [Dial()]
 
-    def connection_up(self, now: float) -> list[Effect]:
+    def connection_up(self) -> list[Effect]:
         """Take note that the coordinator answered."""
         if self.ending:
             return []
         self._connected = True
-        self._deadline = now + self._timeout + SLACK
         return [Tell(self._own)]
 
     def connection_lost(self, problem: str, now: float) -> list[Effect]:
         """Take note that the coordinator went away, or cannot be reached because of `problem`."""
-        was_connected, self._connected = self._connected, False
+        self._connected = False
         self._dial_problem = problem
         if self.ending:
             return []
         if self._attempt is None:
-            if was_connected:
+            if self._joined:  # node 0 has gone; its successor waits for as long again
                 self._deadline = now + self._timeout
+                self._joined = False
             return [Dial()]
         lost = root_cause.Failure(
             "lost",
@@ -112,10 +119,16 @@ class Member:
         code = exit_codes.FAILED if stands_in else exit_codes.FOLLOWER_LEAVES
         return self._fail(lost, code)
 
-    def received(self, message: messages.Message) -> list[Effect]:
+    def received(self, message: messages.Message, now: float) -> list[Effect]:
         """Take a message from the coordinator."""
         if self.ending:
             return []
+        if isinstance(message, messages.Waiting):
+            if not self._joined:
+                self._joined = True
+                self._deadline = now + self._timeout + SLACK
+                return []
+            return [Note("waiting for node %s of %d" % (message.missing, self._own.nnodes))]
         if isinstance(message, messages.Attempt) and self._attempt is None:
             self._attempt = message
             return [Launch(message)]
@@ -165,7 +178,7 @@ class Member:
         due = self.deadline()
         if due is None or now < due:
             return []
-        what = "node 0 joined but never started" if self._connected else "node 0 was not reached"
+        what = "node 0 let it join but started nothing" if self._joined else "node 0 was not reached"
         detail = "%s within %.0f s%s" % (what, self._timeout, ": " + self._dial_problem if self._dial_problem else "")
         own = self._own
         failure = root_cause.Failure("infrastructure", own.node_rank, own.pod, own.kube_node, detail=detail)

@@ -1,7 +1,7 @@
 """What members and coordinator tell each other, as frozen values and as JSON objects.
 
-join -> attempt -> ready, failed*, complete or over -> end; `leaving` at any time. Decoding checks every field's type,
-so the state machines never see anything malformed. A new version of the shapes needs a new wire.MAGIC.
+join -> waiting* -> attempt -> ready, failed*, complete or over -> end; `leaving` at any time. Decoding checks every
+field's type, so the state machines never see anything malformed. A new version of the shapes needs a new wire.MAGIC.
 """
 
 from __future__ import annotations
@@ -22,6 +22,12 @@ class Join(NamedTuple):
     nproc_per_node: int
     code_digest: str
     torch_version: str
+
+
+class Waiting(NamedTuple):
+    """The member is in; the node ranks in `missing` (text for people) are not yet."""
+
+    missing: str
 
 
 class Attempt(NamedTuple):
@@ -74,10 +80,11 @@ class End(NamedTuple):
     grace: bool
 
 
-Message = Union[Join, Attempt, Ready, Failed, Complete, Over, Leaving, End]
+Message = Union[Join, Waiting, Attempt, Ready, Failed, Complete, Over, Leaving, End]
 
 _SHAPES: Mapping[str, tuple[Any, tuple[type, ...]]] = {
     "join": (Join, (int, str, str, int, int, str, str)),
+    "waiting": (Waiting, (str,)),
     "attempt": (Attempt, (int, str, int, str, str, str)),
     "ready": (Ready, (int,)),
     "failed": (Failed, (int, dict)),

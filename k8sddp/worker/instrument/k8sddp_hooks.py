@@ -122,6 +122,10 @@ def _record_child(error: BaseException | None) -> None:
     if k8sddp_rank._state["rank"] is None or k8sddp_rank._state["pid"] != os.getpid():
         return  # not a rank: a DataLoader worker, or a child that never joined, which its parent reports
     if isinstance(error, SystemExit):
+        if error.__context__ is None:  # the script's own; torch's teardown may turn it into SIGABRT
+            if isinstance(error.code, int) and error.code:
+                k8sddp_rank.emit("exit", exit_code=error.code)
+            return
         error = error.__context__  # torch.multiprocessing.spawn turns an exception into sys.exit(1)
     if isinstance(error, Exception):
         k8sddp_rank.record_exception(type(error), error, error.__traceback__)

@@ -9,7 +9,9 @@ import sys
 
 
 def _instrument() -> None:
-    if os.environ.get("K8SDDP_RANK_DIR"):
+    environ = os.environ
+    # a rank's own subprocesses are none of our business
+    if environ.get("K8SDDP_RANK_DIR") and environ.get("K8SDDP_RANK_PID", str(os.getpid())) == str(os.getpid()):
         try:
             import k8sddp_rank
 
