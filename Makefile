@@ -8,10 +8,11 @@ PYTEST      := $(BIN)/pytest
 SOURCES     := k8sddp tests manifests/samples
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint unit golden-update local contract test-gpu bench wheel clean
+.PHONY: help venv demo test lint lint-workflows unit golden-update local contract test-gpu cluster cluster-down e2e
+.PHONY: bench wheel wheel-test clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  variables: PYTHON=$(PYTHON) (3.10 or newer), TORCH_INDEX=<URL of a CPU-only torch index> (default: your own index)"
 
 # torch that is already there for $(PYTHON) is used as it is; else it comes as the extra `torch`.
@@ -58,8 +59,29 @@ test-gpu: $(READY) ## The tests that need an NVIDIA GPU; they skip with a senten
 bench: $(READY) ## Start-up, rendering and launch figures, as ratios of one run
 	$(BIN)/python -m tests.bench
 
+cluster: $(READY) ## Start a real two-node Kubernetes for tests and print how to use it
+	$(BIN)/python -m tests.cluster up
+
+cluster-down: $(READY) ## End it and leave nothing behind
+	$(BIN)/python -m tests.cluster down
+
+e2e: $(READY) ## The real cluster under the tests (kind with Docker; else built from Go modules, as root)
+	$(PYTEST) tests/cluster tests/e2e tests/contract -m cluster
+
+lint-workflows: ## actionlint over .github/workflows (needs Go)
+	go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.7
+
 wheel: $(READY) ## Build the wheel into dist/
+	rm -rf dist
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv build --quiet --wheel
+
+wheel-test: wheel ## Install the built wheel alone into a new environment and render a sample with it
+	rm -rf dist/venv && $(PYTHON) -m venv dist/venv
+	VIRTUAL_ENV=dist/venv $(BIN)/uv pip install --quiet dist/*.whl
+	cd dist && venv/bin/k8sddp version --client && venv/bin/k8sddp --help > /dev/null
+	cd dist && venv/bin/k8sddp render ../manifests/samples/digits/job.yaml | grep -c '^kind:' | grep -qx 5
+	cd dist && venv/bin/python -c 'import importlib.resources as r; assert (r.files("k8sddp") / "py.typed").is_file()'
+	@echo "the wheel works on its own"
 
 clean: ## Remove .venv and what the tools left in the tree
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
