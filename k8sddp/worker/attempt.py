@@ -19,6 +19,8 @@ from .launcher import rank_env
 
 GRACE_MARGIN = 3.0  # seconds of the pod's grace period kept for killing, the verdict and the log
 POLL = 0.02  # seconds between two looks at ranks that were asked to stop
+MAX_PIDS = 4096
+MAX_READS = 16  # of the event pipe in one round, so that a script that writes into it cannot hold the loop
 EVENTS = "events"  # the same name as in instrument/k8sddp_rank.py
 
 
@@ -49,7 +51,7 @@ class NodeAttempt:
         self._event_lines = rank_output.LineSplitter()
         self._ranks: dict[int, int] = {}  # pid -> rank, from the ranks' own word
         self._blamed: set[int] = set()  # pids whose failure has been reported
-        self._launcher_record: Mapping[str, object] = {}
+        self._last_words: dict[int, Mapping[str, object]] = {}  # pid -> an exception that perhaps ends it
         self._some_ended = False  # torchrun has begun to end the other ranks
 
     def start(self, attempt: messages.Attempt, words: tuple[str, ...], *, place: rank_env.Place) -> None:
@@ -124,7 +126,9 @@ class NodeAttempt:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _read_events(self) -> None:
-        while self._event_fd >= 0:
+        for _ in range(MAX_READS):
+            if self._event_fd < 0:
+                return
             try:
                 data = os.read(self._event_fd, 64 * 1024)
             except BlockingIOError:
@@ -147,19 +151,21 @@ class NodeAttempt:
             self._blame(pid, rank, record, exit_code=1)
         elif event == "exit" and isinstance(rank, int) and isinstance(code, int):
             self._blame(pid, rank, record, exit_code=code)
-        elif event == "exception" and pid == self._pid:
-            self._launcher_record = record
+        elif event in ("exception", "last"):
+            if len(self._last_words) < MAX_PIDS:
+                self._last_words[pid] = record
         elif event in ("process", "child"):
             child = record.get("child_pid")
             place = record.get("local_rank") if event == "process" else record.get("index")
             if isinstance(child, int) and isinstance(place, int):
                 rank = self._ranks.get(child, self._base + place)
-                self._blame(child, rank, record, exit_code=code if isinstance(code, int) else 1)
+                known = self._last_words.get(child, record) if code == 1 else record
+                self._blame(child, rank, known, exit_code=code if isinstance(code, int) else 1)
 
     def _blame(self, pid: int, rank: int, record: Mapping[str, object], *, exit_code: int) -> None:
         """Report that the rank with `pid` failed, once; a rank that torchrun ended after another one is a victim."""
         forced = self._some_ended and exit_code in (-signal.SIGTERM, -signal.SIGKILL)
-        self._some_ended = self._some_ended or record.get("event") == "process"
+        self._some_ended = True
         if pid not in self._blamed:
             self._blamed.add(pid)
             failure = self._failure(rank, record, exit_code)
@@ -188,17 +194,18 @@ class NodeAttempt:
 
     def _launcher_ended(self, code: int) -> None:
         self._read_events()
-        self._pid = 0
+        pid, self._pid = self._pid, 0
         if code == 0:
             self._reports.complete()
             return
         if not self._blamed:
-            self._reports.failed(self._launcher_failure(code))
+            self._reports.failed(self._launcher_failure(pid, code))
         self._reports.over()
 
-    def _launcher_failure(self, code: int) -> root_cause.Failure:
+    def _launcher_failure(self, pid: int, code: int) -> root_cause.Failure:
         single = self._node.launcher == "spawn" and self._node.nproc_per_node == 1
-        failure = self._failure(self._base if single else None, self._launcher_record, code)
+        words = self._last_words.get(pid, {}) if code == 1 else {}
+        failure = self._failure(self._base if single else None, words, code)
         name = (failure.exception or "").partition(":")[0]
         if failure.rank is None and name in root_cause.INFRASTRUCTURE_TYPES:
             return failure._replace(kind="infrastructure", detail="%s: %s" % (self._program, failure.exception))

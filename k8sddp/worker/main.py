@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from typing import Optional
 
@@ -41,8 +42,13 @@ def main(argv: Optional[Sequence[str]] = None, environ: Optional[Mapping[str, st
     except preflight.PreflightError as error:
         return _refuse(env, sink, node, kind="preflight", detail=str(error))
     events.handle_signals(node_driver.asked_to_stop)
-    node_driver.start()
-    code = events.run()
+    try:
+        node_driver.start()
+        code = events.run()
+    except Exception as error:  # ours to mend, but no rank may outlive it and no rank's exit code may be imitated
+        traceback.print_exc()
+        code = _refuse(env, sink, node, kind="infrastructure", detail="the worker itself failed: %r" % error)
+        _end_ranks()
     sink.drain(DRAIN_LIMIT)
     return code
 
@@ -101,6 +107,12 @@ def _enter(folder: str) -> None:
         ) from None
 
 
+def _end_ranks() -> None:
+    events = loop.Loop()
+    process_tree.end(events, lambda left: events.stop(0))
+    events.run()
+
+
 def _refuse(
     environ: Mapping[str, str],
     sink: rank_output.Sink,
@@ -109,7 +121,7 @@ def _refuse(
     kind: str,
     detail: str,
 ) -> int:
-    """End before the gang: one sentence in the log and in the termination log."""
+    """Give up: one sentence in the log and in the termination log; return the exit code."""
     rank, pod, kube_node = (node.node_rank, node.pod_name, node.kube_node) if node else (0, "", "")
     pod = pod or environ.get(node_env.POD_NAME, "") or "unknown"
     failure = root_cause.Failure(kind, rank, pod, kube_node, detail=detail)

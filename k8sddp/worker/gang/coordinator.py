@@ -102,7 +102,9 @@ class Coordinator:
             return self._failing(now)
         if isinstance(message, messages.Over):
             self._finished.add(peer)
-            return self._failing(now) if self._failures else []
+            if not self._failures:
+                self._failures.append(_lost(self._joins[peer], "its launcher ended and gave no reason"))
+            return self._failing(now)
         if isinstance(message, messages.Complete):
             self._complete.add(peer)
             self._finished.add(peer)

@@ -87,22 +87,28 @@ def _send(data: bytes) -> None:
         os.close(fd)
 
 
-def record_exception(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
-    """Report an exception that ends this process, to the worker and in torch's own file."""
+def record_exception(
+    kind: type[BaseException], value: BaseException, trace: TracebackType | None, *, sure: bool = True
+) -> None:
+    """Report an exception that ends this process, to the worker and in torch's own file.
+
+    Where that is not `sure`, the worker believes it only when the process exits with code 1.
+    """
     if _state["pid"] != os.getpid() or _state["recorded"] or kind.__name__ in QUIET:
         return
-    _state["recorded"] = True
     text = describe(kind, value)
     lines = "".join(_traceback(kind, value, trace))
+    if not sure:
+        emit("last", exception=text, traceback=lines)
+        return
+    _state["recorded"] = True
     index = getattr(value, "error_index", None)  # torch.multiprocessing.spawn: a child of this process failed
     if isinstance(index, int) and hasattr(value, "error_pid"):
-        signal = getattr(value, "signal_name", None)
         emit(
             "child",
             index=index,
             child_pid=value.error_pid,
             exit_code=getattr(value, "exit_code", None),
-            signal=signal,
             exception=None if hasattr(value, "exit_code") else _last_line(str(value)),
             traceback=None if hasattr(value, "exit_code") else str(value),
         )
@@ -145,9 +151,10 @@ def _redirect(path: str) -> None:
             pass
     try:
         # no O_CREAT: a rank that the worker did not expect keeps the launcher's output
-        fd = os.open(path, os.O_WRONLY)
+        fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
     except OSError:
         return
+    os.set_blocking(fd, True)
     os.dup2(fd, 1)
     os.dup2(fd, 2)
     os.close(fd)
@@ -162,23 +169,22 @@ def _watch_end() -> None:
     previous = sys.excepthook
 
     def hook(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
-        guarded(record_exception, kind, value, trace)
+        # the interpreter itself calls with no frame above; a script that calls sys.excepthook by hand goes on
+        guarded(record_exception, kind, value, trace, sure=sys._getframe().f_back is None)
         previous(kind, value, trace)
 
     def leave() -> None:
-        value = getattr(
-            sys, "last_value", None
-        )  # set for what ended the process, even if the script took our hook away
+        value = getattr(sys, "last_value", None)  # what ends the process, even if the script took our hook away
         if value is not None:
-            guarded(record_exception, type(value), value, value.__traceback__)
+            guarded(record_exception, type(value), value, value.__traceback__, sure=False)
 
     sys.excepthook = hook
     atexit.register(leave)
 
 
-def guarded(function: Callable[..., object], *args: object) -> None:
+def guarded(function: Callable[..., object], *args: object, **options: object) -> None:
     """Call `function` and swallow what it raises: reporting must never change how the program ends."""
     try:
-        function(*args)
+        function(*args, **options)
     except Exception:
         pass

@@ -70,6 +70,31 @@ def test_a_subprocess_of_a_rank_names_no_false_cause(tmp_path: Path) -> None:
     assert "[rank 0] ZeroDivisionError: division by zero\n[rank 0] 1\n" in gang.pods[0].log
 
 
+def test_an_exception_hook_called_by_hand_ends_nothing(tmp_path: Path) -> None:
+    """A script that shows an exception through sys.excepthook and goes on has not failed."""
+    script = "import sys\ntry:\n    1 / 0\nexcept Exception:\n    sys.excepthook(*sys.exc_info())\nprint('goes on')\n"
+    with workers.Gang(tmp_path, script).start() as gang:
+        assert [0] == gang.wait()
+    assert "[rank 0] ZeroDivisionError: division by zero\n[rank 0] goes on\n" in gang.pods[0].log
+
+
+def test_a_hook_of_the_script_may_call_ours(tmp_path: Path) -> None:
+    """A script's own excepthook that calls the previous one does not hide the exception."""
+    script = "import sys\nours = sys.excepthook\nsys.excepthook = lambda *why: ours(*why)\nraise ValueError('bad')\n"
+    with workers.Gang(tmp_path, script).start() as gang:
+        assert [1] == gang.wait()
+    assert "rank 0 (pod digits-0, node node-a) raised ValueError: bad" == gang.pods[0].cause["message"]
+
+
+def test_sigterm_while_waiting_ends_at_once(tmp_path: Path) -> None:
+    """A pod that waits for the others exits 143 and holds nobody up."""
+    with workers.Gang(tmp_path, WAIT_FOR_EVER, nnodes=2).start(0) as gang:
+        gang.wait_ready(0, "waiting for the other nodes")
+        gang.pods[0].send(signal.SIGTERM)
+        assert [143] == gang.wait()
+    assert "stopped" == gang.pods[0].verdict["outcome"]
+
+
 def test_a_killed_launcher_is_named(tmp_path: Path) -> None:
     """SIGKILL of torchrun ends the job, its orphaned rank included."""
     script = "import os\nos.kill(os.getppid(), 9)\n" + WAIT_FOR_EVER
