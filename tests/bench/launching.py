@@ -33,13 +33,15 @@ kind: DDPJob
 metadata: {name: launch}
 spec:
   image: none
-  command: [%s, %s]
+  command: [first_step.py, %s]
+  code: {path: .}
   nnodes: 2
   backend: gloo
   resources: {cpu: 1}
   rendezvous: {port: 27400}
 """
 PLAIN_PORT = 27500
+CACHE = Path.home() / ".cache/k8sddp/bench"
 
 
 def timed(commands: Sequence[Sequence[str]], marks: Path) -> tuple[float, float]:
@@ -58,12 +60,15 @@ def timed(commands: Sequence[Sequence[str]], marks: Path) -> tuple[float, float]
 
 def figures(*, rounds: int = 7) -> list[dict[str, object]]:
     """Return the paired differences in seconds, with their 95 % interval."""
-    with tempfile.TemporaryDirectory() as folder:
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=CACHE) as folder:  # not below /tmp, which is a folder of the pod's own
         root = Path(folder)
-        script, marks, job = root / "first_step.py", root / "marks", root / "job.yaml"
+        marks, code = root / "marks", root / "code"
         marks.mkdir()
+        code.mkdir()
+        script, job = code / "first_step.py", code / "job.yaml"
         script.write_text(SCRIPT)
-        job.write_text(JOB % (json.dumps(str(script)), json.dumps(str(marks))))
+        job.write_text(JOB % json.dumps(str(marks)))
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
         torchrun += ["--master-addr", "127.0.0.1", "--master-port", str(PLAIN_PORT)]
         plain = [[*torchrun, "--node-rank", str(node), str(script), str(marks)] for node in range(2)]

@@ -1,4 +1,7 @@
-"""What `--help` and `render` cost beside the bare imports that they cannot do without, and renders per second."""
+"""What `--help` and `render` cost beside the bare imports that they cannot do without, and renders per second.
+
+Bytecode is cached for both sides, as it is for users: without it our own modules would be compiled at every start.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,14 @@ from tests.bench import measuring
 
 SAMPLE = Path(__file__).parents[2] / "manifests/samples/digits/job.yaml"
 K8SDDP = str(Path(sys.executable).with_name("k8sddp"))
-IMPORT = (sys.executable, "-c")
+LIBRARIES = "click, jinja2, yaml, pydantic"
+# `import pydantic` alone loads next to nothing: what it costs is paid when the first model is made.
+ONE_MODEL = "Model = type('Model', (pydantic.BaseModel,), {})"
 
 
-def compare(name: str, command: tuple[str, ...], imports: str, *, limit: float) -> dict[str, object]:
+def compare(name: str, command: tuple[str, ...], bare: str, *, limit: float) -> dict[str, object]:
     """Return the ratio of a command's time to that of its bare imports, n = 30, in turn."""
-    ways = [partial(measuring.seconds_of, argv) for argv in (command, (*IMPORT, f"import {imports}"))]
+    ways = [partial(measuring.seconds_of, argv) for argv in (command, (sys.executable, "-c", bare))]
     ours, bare = measuring.in_turn(ways, rounds=30)
     ratio = measuring.median(ours) / measuring.median(bare)
     return {
@@ -53,7 +58,10 @@ def renders_per_second() -> dict[str, object]:
 def figures() -> list[dict[str, object]]:
     """Return the start-up and rendering figures."""
     return [
-        compare("--help", (K8SDDP, "--help"), "click", limit=1.8),
-        compare("render", (K8SDDP, "render", str(SAMPLE)), "click, jinja2, yaml, pydantic", limit=1.6),
+        compare("--help", (K8SDDP, "--help"), "import click", limit=1.8),
+        compare("render", (K8SDDP, "render", str(SAMPLE)), f"import {LIBRARIES}", limit=1.6),
+        compare(
+            "render, pydantic in use", (K8SDDP, "render", str(SAMPLE)), f"import {LIBRARIES}; {ONE_MODEL}", limit=1.6
+        ),
         renders_per_second(),
     ]
