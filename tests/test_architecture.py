@@ -24,13 +24,8 @@ ALLOWED = {
     "local": FOUNDATION | {"spec", "render", "plan"},
     "cli": FOUNDATION | {"spec", "render", "plan", "cluster", "local"},
 }
-# The worker's two shared tables: the names of a pod's environment (spec asks which are reserved), and the exit codes
-# that the rendered pod failure policy sorts.
-SHARED = {
-    "spec": ("k8sddp.worker.node_env",),
-    "render": ("k8sddp.worker.node_env", "k8sddp.worker.exit_codes"),
-    "local": ("k8sddp.worker.node_env",),
-}
+# What the pods and the other rooms agree on: the names of a pod's environment and the worker's exit codes.
+SHARED = frozenset({"k8sddp.worker.node_env", "k8sddp.worker.exit_codes"})
 
 # library -> the only room that may import it
 LIBRARIES = {"kubernetes": "cluster", "urllib3": "cluster", "click": "cli", "rich": "cli", "jinja2": "render"}
@@ -74,7 +69,7 @@ def test_imports_go_down_only(path: Path) -> None:
     """A room imports only the rooms below it."""
     room = room_of(dotted_name(path))
     allowed = ALLOWED.get(room, FOUNDATION if room in FOUNDATION else frozenset()) | {room, "__version__"}
-    shared = SHARED.get(room, ())
+    shared = frozenset() if room in FOUNDATION else SHARED
     assert [name for name in imports_of(path) if room_of(name) not in {"", *allowed} and name not in shared] == []
 
 
