@@ -1,0 +1,86 @@
+"""Unpacking the code folder: what was packed arrives, what was forged does not."""
+
+from __future__ import annotations
+
+import stat
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from k8sddp.worker import code_zip
+
+
+def make_zip(path: Path, *members: tuple[str, bytes, int]) -> str:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data, mode in members:
+            info = zipfile.ZipInfo("x")
+            info.filename = name
+            info.external_attr = mode << 16
+            archive.writestr(info, data)
+    return str(path)
+
+
+def test_files_arrive_with_their_executable_bit(tmp_path: Path) -> None:
+    """Twice the same, as when a container starts again."""
+    packed = make_zip(tmp_path / "c.zip", ("train.py", b"print()", 0o100644), ("lib/run.sh", b"#!", 0o100755))
+    for _ in range(2):
+        assert 2 == code_zip.unpack(packed, str(tmp_path / "work"))
+    found = {str(p.relative_to(tmp_path / "work")): p for p in (tmp_path / "work").rglob("*") if p.is_file()}
+    assert ["lib/run.sh", "train.py"] == sorted(found)
+    assert [True, False] == [bool(found[name].stat().st_mode & stat.S_IXUSR) for name in sorted(found)]
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        pytest.param([("../evil", b"", 0o100644)], "not a plain relative name", id="parent"),
+        pytest.param([("/etc/evil", b"", 0o100644)], "not a plain relative name", id="absolute"),
+        pytest.param([("a/../../evil", b"", 0o100644)], "not a plain relative name", id="hidden parent"),
+        pytest.param([("a//b", b"", 0o100644)], "not a plain relative name", id="not normal"),
+        pytest.param([("link", b"/etc/passwd", 0o120777)], "'link' in the code is not a regular file", id="link"),
+        pytest.param([("pipe", b"", 0o010644)], "'pipe' in the code is not a regular file", id="fifo"),
+        pytest.param(
+            [("a", b"1", 0o100644), ("a/b", b"2", 0o100644)], "'a' in the code is a file and a folder", id="both"
+        ),
+    ],
+)
+def test_a_forged_member_is_refused(tmp_path: Path, members: list[tuple[str, bytes, int]], said: str) -> None:
+    """Nothing is written, not even the good members."""
+    packed = make_zip(tmp_path / "c.zip", ("good.py", b"", 0o100644), *members)
+    with pytest.raises(code_zip.CodeZipError, match=said):
+        code_zip.unpack(packed, str(tmp_path / "work"))
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_name_comes_once(tmp_path: Path) -> None:
+    """Two members of one name would make it a matter of order what runs."""
+    packed = make_zip(tmp_path / "c.zip", ("a", b"1", 0o100644), ("a", b"2", 0o100644))
+    with pytest.raises(code_zip.CodeZipError, match="'a' is twice in the code"):
+        code_zip.unpack(packed, str(tmp_path / "work"))
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        pytest.param(("MAX_FILES", 1), "the code has 2 files, the limit is 1", id="count"),
+        pytest.param(("MAX_BYTES", 9), "the code unpacks to 10 bytes, the limit is 9", id="size"),
+    ],
+)
+def test_count_and_size_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: tuple[str, int], said: str
+) -> None:
+    """Before anything is written."""
+    monkeypatch.setattr(code_zip, *limit)  # the real limits would take minutes
+    packed = make_zip(tmp_path / "c.zip", ("a", b"12345", 0o100644), ("b", b"12345", 0o100644))
+    with pytest.raises(code_zip.CodeZipError, match=said):
+        code_zip.unpack(packed, str(tmp_path / "work"))
+    assert not (tmp_path / "work").exists()
+
+
+def test_what_is_no_zip_is_named(tmp_path: Path) -> None:
+    """With its path."""
+    (tmp_path / "c.zip").write_bytes(b"not a zip")
+    with pytest.raises(code_zip.CodeZipError, match=r"c\.zip cannot be unpacked"):
+        code_zip.unpack(str(tmp_path / "c.zip"), str(tmp_path / "work"))

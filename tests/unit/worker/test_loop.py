@@ -1,0 +1,61 @@
+"""The event loop: timers in order, children with their codes, signals as callbacks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from k8sddp.worker import loop, process_tree
+
+
+def test_timers_fire_in_order_unless_cancelled() -> None:
+    """By time, then by the order of their making; a cancelled one never."""
+    events, fired = loop.Loop(), []
+    events.after(0.02, lambda: events.stop(7))
+    events.after(0.01, lambda: fired.append("late"))
+    events.after(0.0, lambda: fired.append("early"))
+    events.after(0.0, lambda: fired.append("never")).cancel()
+    assert 7 == events.run()
+    assert ["early", "late"] == fired
+
+
+def test_a_callback_that_comes_back_at_once_does_not_starve_others() -> None:
+    """A timer made by a timer waits for the next round."""
+    events, rounds = loop.Loop(), []
+
+    def again() -> None:
+        rounds.append(1)
+        events.after(0.0, again)
+
+    events.after(0.0, again)
+    events.after(0.01, lambda: events.stop(0))
+    events.run()
+    assert rounds
+
+
+def test_children_and_signals_reach_their_callbacks() -> None:
+    """In a process of its own: exit codes as they are, signals as negative numbers, SIGTERM as a callback."""
+    script = """
+import os, signal, sys
+from k8sddp.worker import loop, process_tree
+events = loop.Loop()
+events.handle_signals(lambda number: (print("signal", number), events.stop(0)))
+ended = []
+def note(code):
+    ended.append(code)
+    if len(ended) == 2:
+        print(sorted(ended))
+        os.kill(os.getpid(), signal.SIGTERM)
+for words in ("raise SystemExit(3)", "import os; os.kill(os.getpid(), 9)"):
+    pid = process_tree.spawn((sys.executable, "-c", words), dict(os.environ), output=2)
+    events.on_child(pid, note)
+events.run()
+"""
+    read, write = os.pipe()
+    pid = process_tree.spawn((sys.executable, "-c", script), dict(os.environ), output=write)
+    os.close(write)
+    with os.fdopen(read) as output:
+        text = output.read()
+    assert os.waitpid(pid, 0)[1] == 0
+    assert [f"[-9, 3]\nsignal {signal.SIGTERM:d}\n"] == [text]

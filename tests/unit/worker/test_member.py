@@ -1,0 +1,120 @@
+"""One member's decisions: when to dial, what to tell, with which code to leave."""
+
+from __future__ import annotations
+
+import pytest
+
+from k8sddp.worker.gang import member, messages
+from tests.unit.worker import gangs
+
+
+def make_member(node_rank: int = 1) -> member.Member:
+    return member.Member("digits", gangs.make_join(node_rank, 3), join_timeout=gangs.TIMEOUT, now=0.0)
+
+
+def make_running(node_rank: int = 1) -> member.Member:
+    one = make_member(node_rank)
+    one.connection_up()
+    one.received(messages.Waiting("2"), 0.0)
+    one.received(gangs.make_attempt(), 0.0)
+    return one
+
+
+def exit_of(effects: list[member.Effect]) -> member.Exit:
+    return next(effect for effect in effects if isinstance(effect, member.Exit))
+
+
+def test_a_member_joins_runs_and_completes() -> None:
+    """The whole life: dial, join, launch, ready, complete, and 0 on the coordinator's word only."""
+    one = make_member()
+    assert [member.Dial()] == one.start()
+    assert [member.Tell(gangs.make_join(1, 3))] == one.connection_up()
+    assert [] == one.received(messages.Waiting("2"), 0.0)
+    assert [member.Launch(gangs.make_attempt())] == one.received(gangs.make_attempt(), 1.0)
+    assert [member.Tell(messages.Ready(0))] == one.launched()
+    assert [member.Tell(messages.Complete(0))] == one.ranks_complete()
+    assert not one.ending
+    assert [member.EndRanks(grace=False)] == one.received(messages.End({"outcome": "complete"}, 0, False), 2.0)
+    assert [member.Exit({"outcome": "complete"}, 0)] == one.ranks_ended()
+
+
+def test_it_dials_until_the_join_timeout() -> None:
+    """A failed dial leads to the next; after the timeout it leaves with 75 and the last problem."""
+    one = make_member()
+    assert [member.Dial()] == one.connection_lost("refused", 1.0)
+    assert [] == one.tick(gangs.TIMEOUT - 1)
+    assert [member.EndRanks(grace=False)] == one.tick(gangs.TIMEOUT)
+    end = exit_of(one.ranks_ended())
+    assert 75 == end.code
+    assert "node 0 was not reached within 60 s: refused" in str(end.verdict["first_failure"])
+
+
+def test_a_stranger_does_not_keep_it_waiting() -> None:
+    """A connection that never lets it in does not move the deadline."""
+    one = make_member()
+    for second in range(1, 50):
+        one.connection_up()
+        one.connection_lost("it closed the connection", float(second))
+    assert gangs.TIMEOUT == one.deadline()
+
+
+def test_a_new_node_0_is_waited_for_as_long_again() -> None:
+    """When the coordinator goes before the attempt, its successor gets the whole timeout."""
+    one = make_member()
+    one.connection_up()
+    one.received(messages.Waiting("2"), 10.0)
+    assert [member.Dial()] == one.connection_lost("gone", 20.0)
+    assert 20.0 + gangs.TIMEOUT == one.deadline()
+
+
+@pytest.mark.parametrize(("node_rank", "code"), [pytest.param(1, 64, id="node 1"), pytest.param(2, 79, id="node 2")])
+def test_without_node_0_node_1_carries_the_result(node_rank: int, code: int) -> None:
+    """The attempt is over for all; exactly one of them ends the Job."""
+    one = make_running(node_rank)
+    assert [member.EndRanks(grace=False)] == one.connection_lost("gone", 5.0)
+    end = exit_of(one.ranks_ended())
+    assert code == end.code
+    assert "digits-0" in str(end.verdict["first_failure"])
+
+
+def test_sigterm_is_told_and_ends_with_143() -> None:
+    """The gang hears of it, the ranks get their grace, and no later word changes the code."""
+    one = make_running()
+    assert [member.Tell(messages.Leaving("SIGTERM")), member.EndRanks(grace=True)] == one.asked_to_stop("SIGTERM")
+    assert [] == one.received(messages.End({}, 79, True), 1.0)
+    assert [] == one.connection_lost("gone", 1.0)
+    assert [] == one.rank_failed(gangs.make_failure(1))
+    assert 143 == exit_of(one.ranks_ended()).code
+
+
+def test_a_second_sigterm_takes_the_grace_away() -> None:
+    """Whoever asks twice does not want to wait."""
+    one = make_running()
+    one.asked_to_stop("SIGTERM")
+    assert [member.EndRanks(grace=False)] == one.asked_to_stop("SIGTERM")
+
+
+def test_after_the_launcher_nothing_more_is_told() -> None:
+    """One end of the launcher is reported, once."""
+    one = make_running()
+    assert [member.Tell(gangs.failed(1))] == one.rank_failed(gangs.make_failure(1))
+    assert [member.Tell(messages.Over(0))] == one.ranks_over()
+    assert [] == one.ranks_over() + one.ranks_complete() + one.rank_failed(gangs.make_failure(1))
+
+
+def test_a_joined_member_does_not_wait_for_ever() -> None:
+    """A coordinator that never starts anything is given up a little after its own limit."""
+    one = make_member()
+    one.connection_up()
+    one.received(messages.Waiting("2"), 10.0)
+    assert [] == one.tick(10.0 + gangs.TIMEOUT)
+    one.tick(10.0 + gangs.TIMEOUT + member.SLACK)
+    assert 75 == exit_of(one.ranks_ended()).code
+
+
+def test_it_passes_on_who_is_missing() -> None:
+    """The second message about the missing is a line for people."""
+    one = make_member()
+    one.connection_up()
+    one.received(messages.Waiting("0, 2"), 0.0)
+    assert [member.Note("waiting for node 2 of 3")] == one.received(messages.Waiting("2"), 30.0)

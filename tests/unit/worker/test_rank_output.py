@@ -1,0 +1,105 @@
+"""The ranks' lines: every byte, in order, whole lines only, and never more than a bounded queue of them."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from k8sddp.worker import loop, rank_output
+
+
+@given(st.lists(st.binary(max_size=50) | st.sampled_from([b"\n", b"a\nb", b"\n\n"]), max_size=30))
+def test_no_byte_is_lost(pieces: list[bytes]) -> None:
+    """Lines joined again are the stream, however it was cut."""
+    splitter = rank_output.LineSplitter()
+    lines = [line for piece in pieces for line in splitter.feed(piece)]
+    whole = b"".join(pieces)
+    rest = splitter.flush()
+    assert whole == b"".join(line + b"\n" for line in lines) + b"".join(rest)
+    assert not splitter.pending
+
+
+@given(st.integers(0, 3 * rank_output.MAX_LINE), st.booleans())
+def test_a_long_line_is_cut_not_lost(length: int, ended: bool) -> None:
+    """A line beyond the limit comes in pieces of at most that size, and no more than one piece is held back."""
+    splitter = rank_output.LineSplitter()
+    lines = splitter.feed(b"x" * length + b"\n" * ended)
+    lines += splitter.flush()
+    assert length == sum(map(len, lines))
+    assert all(len(line) <= rank_output.MAX_LINE for line in lines)
+
+
+def make_pipes() -> tuple[loop.Loop, rank_output.Sink, int, tuple[int, int]]:
+    """Return a loop, a sink on a pipe, that pipe's read end, and a pipe for a source."""
+    events = loop.Loop()
+    out_read, out_write = os.pipe()
+    os.set_blocking(out_read, False)
+    return events, rank_output.Sink(events, out_write), out_read, os.pipe()
+
+
+def test_a_slow_reader_slows_the_ranks_not_the_memory() -> None:
+    """While stdout takes nothing, pipes are not read beyond the queue's bound; then everything arrives."""
+    events, sink, out_read, (read, write) = make_pipes()
+    rank_output.Source(events, sink, read, prefix="[rank 0] ")
+    os.set_blocking(write, False)
+    line = b"y" * 99 + b"\n"
+    sent = rounds = 0
+    got = b""
+
+    def pump() -> None:
+        nonlocal sent, rounds
+        rounds += 1
+        try:
+            while sent < 10_000:
+                os.write(write, line)
+                sent += 1
+        except BlockingIOError:
+            pass
+        events.stop(0) if rounds > 50 else events.after(0.0, pump)
+
+    events.after(0.0, pump)
+    events.run()
+    assert sent < 10_000
+    assert len(sink._queue) < rank_output.HIGH_WATER + 3 * rank_output.READ_SIZE
+
+    events._result = None  # the same loop goes on, now with a reader
+
+    def read_out() -> None:
+        nonlocal got
+        got += os.read(out_read, 1 << 16)
+        if sent == 10_000 and got.count(b"\n") == sent:
+            events.stop(0)
+
+    events.watch(out_read, read=read_out)
+    rounds = -1_000_000
+    events.after(0.0, pump)
+    events.run()
+    assert got == (b"[rank 0] " + line) * 10_000
+
+
+def test_a_reader_that_goes_away_stops_nothing() -> None:
+    """EPIPE: output is dropped, the ranks go on."""
+    _, sink, out_read, _ = make_pipes()
+    os.close(out_read)
+    for _ in range(100):
+        sink.write(b"z" * 9999 + b"\n")
+    assert not sink.full
+
+
+def test_own_lines_are_single_lines() -> None:
+    """A newline in what the worker says does not forge another line."""
+    _, sink, out_read, _ = make_pipes()
+    sink.say("one\n[rank 0] forged")
+    assert b"[k8sddp] one [rank 0] forged\n" == os.read(out_read, 100)
+
+
+def test_the_last_lines_are_remembered() -> None:
+    """For exits that say nothing else."""
+    events, sink, _, (read, write) = make_pipes()
+    source = rank_output.Source(events, sink, read, prefix="[rank 0] ")
+    os.write(write, b"".join(b"line %d\n" % i for i in range(50)))
+    source.read_now()
+    assert ["line 48", "line 49"] == source.tail().splitlines()[-2:]
+    assert rank_output.TAIL_LINES == len(source.tail().splitlines())
