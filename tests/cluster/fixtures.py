@@ -6,6 +6,7 @@ skips with one sentence; so does a test bed that would first have to be built, b
 test's time limit.
 """
 
+import contextlib
 import uuid
 from collections.abc import Iterator
 
@@ -20,15 +21,12 @@ from tests.cluster.errors import ClusterUnavailableError
 def cluster_session() -> Iterator[Cluster]:
     """Give the running cluster, or start one for this session."""
     sentences: list[str] = []
-    starting = lifecycle.started(sentences.append, only_prepared=True)
-    try:
-        running = starting.__enter__()
-    except ClusterUnavailableError as error:
-        pytest.skip(str(error))
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            running = stack.enter_context(lifecycle.started(sentences.append, only_prepared=True))
+        except ClusterUnavailableError as error:
+            pytest.skip(str(error))
         yield running
-    finally:
-        starting.__exit__(None, None, None)
 
 
 @pytest.fixture

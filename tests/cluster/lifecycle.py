@@ -52,7 +52,8 @@ def started(say: Say, options: layout.Options | None = None, *, only_prepared: b
             if not was_there:
                 kind.stop(folder(backend) / name(), name())
     else:
-        if only_prepared and not bed.prepared(folder(backend)):
+        ready = bed.running(folder(backend), name()) is not None or bed.prepared(folder(backend))
+        if only_prepared and not ready:
             raise ClusterUnavailableError(
                 "the test bed's programs are not built yet: run `make cluster` once (ten minutes)"
             )

@@ -19,6 +19,8 @@ from tests.cluster import cache
 from tests.cluster.errors import ClusterError, ClusterUnavailableError
 from tests.cluster.testbed import layout
 
+PACKAGES = ("python3",)
+RECIPE = "1"  # count up when a change below must make new images
 PAUSE_SOURCE = Path(__file__).with_name("pause.c")
 
 # Debian release whose python3 has this minor version.
@@ -40,7 +42,7 @@ def suite(python: tuple[int, int]) -> str:
 
 def folder(base: Path, python: tuple[int, int]) -> Path:
     """Return the folder in which `pause`, `pause.tar` and `trainer.tar` are, or will be."""
-    name = f"images-{suite(python)}-{cache.digest(Path(__file__).read_bytes(), PAUSE_SOURCE.read_bytes())}"
+    name = f"images-{suite(python)}-{cache.digest(PAUSE_SOURCE.read_bytes(), *PACKAGES, RECIPE)}"
     return base / "images" / name
 
 
@@ -57,7 +59,16 @@ def _build(out: Path, release: str, architecture: str) -> None:
     _run(("cc", "-static", "-Os", "-o", str(out / "pause"), str(PAUSE_SOURCE)))
     with tarfile.open(out / "pause-layer.tar", "w") as tar:
         tar.add(out / "pause", "pause")
-    _run(("mmdebstrap", "--quiet", "--variant=minbase", "--include=python3", release, str(out / "trainer-layer.tar")))
+    _run(
+        (
+            "mmdebstrap",
+            "--quiet",
+            "--variant=minbase",
+            f"--include={','.join(PACKAGES)}",
+            release,
+            str(out / "trainer-layer.tar"),
+        )
+    )
     archive(out / "pause.tar", layout.PAUSE_IMAGE, out / "pause-layer.tar", architecture, command=("/pause",))
     archive(out / "trainer.tar", layout.TRAINER_IMAGE, out / "trainer-layer.tar", architecture, command=("python3",))
     for layer in out.glob("*-layer.tar"):

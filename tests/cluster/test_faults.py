@@ -1,0 +1,126 @@
+"""Each fault does what it says, Kubernetes notices, and afterwards all is as before."""
+
+import pytest
+
+from tests.cluster import faults, pods
+from tests.cluster.clusters import Cluster
+from tests.cluster.errors import ClusterError
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
+
+LOOK_UP = "import socket; print(socket.getaddrinfo('kubernetes.default.svc.cluster.local', 1)[0][4][0])"
+DIAL = "import socket; socket.create_connection(('{address}', 8000), 2); print('connected')"
+SERVE = "import http.server; http.server.test(HandlerClass=http.server.SimpleHTTPRequestHandler, port=8000)"
+TICK = "import time\nwhile True: print('tick', flush=True); time.sleep(0.1)"
+
+
+@pytest.fixture(autouse=True)
+def _only_on_the_test_bed(cluster: Cluster) -> None:
+    if cluster.backend != "testbed":
+        pytest.skip(f"faults are made on the test bed only, and this is {cluster.backend}")
+
+
+def node_is_ready(cluster: Cluster, kube_node: str) -> str:
+    """Return the status of a Node's Ready condition."""
+    path = '{.status.conditions[?(@.type=="Ready")].status}'
+    return cluster.kubectl("get", "node", kube_node, f"--output=jsonpath={path}")
+
+
+def run_pod(cluster: Cluster, namespace: str, program: str, *, name: str = "main") -> None:
+    """Run one pod and wait until it is Ready."""
+    pods.create(cluster, namespace, [pods.make_pod(name, program, image=cluster.image, kube_node=cluster.nodes[0])])
+    pods.wait(cluster, namespace, "condition=Ready", name)
+
+
+@pytest.mark.parametrize("component", ["kubelet", "containerd"])
+def test_containers_outlive_their_kubelet_and_containerd(
+    cluster: Cluster, restricted_namespace: str, component: str
+) -> None:
+    """A pod's process is the same before and after; exec works again."""
+    run_pod(cluster, restricted_namespace, pods.SLEEP)
+    before = faults.pod_processes(cluster, restricted_namespace, "main")
+    with faults.component_down(cluster, f"{component}-{cluster.nodes[0]}"), pytest.raises(ClusterError):
+        pods.execute(cluster, restricted_namespace, "main", "print(1)")
+    after = faults.pod_processes(cluster, restricted_namespace, "main")
+    assert 1 == len(before)
+    assert [process.pid for process in before] == [process.pid for process in after]
+    assert "1" == pods.eventually(lambda: pods.execute(cluster, restricted_namespace, "main", "print(1)"))
+
+
+def test_the_api_server_comes_back(cluster: Cluster) -> None:
+    """While it is down nothing answers; afterwards both Nodes are still there."""
+    with faults.component_down(cluster, "apiserver"), pytest.raises(ClusterError):
+        cluster.kubectl("get", "--raw=/readyz")
+    nodes = cluster.kubectl("get", "nodes", "--output=name").split()
+    assert [f"node/{node}" for node in cluster.nodes] == nodes
+
+
+def test_names_do_not_resolve_without_coredns(cluster: Cluster, restricted_namespace: str) -> None:
+    """A look-up fails while CoreDNS is down and works after."""
+    run_pod(cluster, restricted_namespace, pods.SLEEP)
+    with faults.component_down(cluster, "coredns"):
+        assert "" == pods.execute(cluster, restricted_namespace, "main", LOOK_UP, check=False)
+    assert pods.eventually(lambda: pods.execute(cluster, restricted_namespace, "main", LOOK_UP))
+
+
+def test_a_pod_is_cut_from_dns(cluster: Cluster, restricted_namespace: str) -> None:
+    """Only that pod's look-ups are dropped, and only meanwhile."""
+    run_pod(cluster, restricted_namespace, pods.SLEEP)
+    with faults.cut_from_dns(cluster, restricted_namespace, "main"):
+        assert "" == pods.execute(cluster, restricted_namespace, "main", LOOK_UP, check=False)
+    assert pods.execute(cluster, restricted_namespace, "main", LOOK_UP)
+
+
+def test_a_pod_is_cut_from_another(cluster: Cluster, restricted_namespace: str) -> None:
+    """A connection that worked hangs meanwhile, and works again after."""
+    space = restricted_namespace
+    run_pod(cluster, space, SERVE, name="server")
+    run_pod(cluster, space, pods.SLEEP)
+    address = cluster.kubectl("get", "pod", "server", f"--namespace={space}", "--output=jsonpath={.status.podIP}")
+    dial = DIAL.format(address=address)
+    assert "connected" == pods.eventually(lambda: pods.execute(cluster, space, "main", dial))
+    with faults.cut_from(cluster, space, "main", address=address):
+        assert "" == pods.execute(cluster, space, "main", dial, check=False)
+    assert "connected" == pods.execute(cluster, space, "main", dial)
+
+
+def test_a_killed_process_ends_its_pod(cluster: Cluster, restricted_namespace: str) -> None:
+    """SIGKILL of the container's process shows as exit code 137."""
+    run_pod(cluster, restricted_namespace, pods.SLEEP)
+    (process,) = faults.pod_processes(cluster, restricted_namespace, "main", containing="sleep(3600)")
+    faults.kill(process)
+    pods.wait(cluster, restricted_namespace, "jsonpath={.status.phase}=Failed", "main")
+    path = "{.status.containerStatuses[0].state.terminated.exitCode}"
+    where = f"--namespace={restricted_namespace}"
+    assert "137" == cluster.kubectl("get", "pod", "main", where, f"--output=jsonpath={path}")
+
+
+@pytest.mark.parametrize("way", ["stopped", "frozen"])
+def test_a_halted_process_says_nothing_and_goes_on(cluster: Cluster, restricted_namespace: str, way: str) -> None:
+    """No line is printed while it is halted; more are after."""
+    space = restricted_namespace
+    run_pod(cluster, space, TICK)
+    (process,) = faults.pod_processes(cluster, space, "main")
+
+    def lines() -> int:
+        return len(cluster.kubectl("logs", "main", f"--namespace={space}").splitlines())
+
+    with faults.stopped(process) if way == "stopped" else faults.frozen(cluster, space, "main"):
+        cluster.kubectl("get", "--raw=/readyz")  # what was printed before is in the log by now
+        halted = lines()
+        assert halted == lines()
+    assert pods.eventually(lambda: lines() > halted)
+
+
+def test_a_lost_node_is_noticed_and_comes_back(cluster: Cluster, restricted_namespace: str) -> None:
+    """Its containers die with it, its Ready condition goes Unknown, and after its return it runs pods again."""
+    kube_node = cluster.nodes[0]
+    run_pod(cluster, restricted_namespace, pods.SLEEP)
+    assert 1 == len(faults.pod_processes(cluster, restricted_namespace, "main"))
+    with faults.node_lost(cluster, kube_node):
+        assert () == faults.pod_processes(cluster, restricted_namespace, "main")
+        assert pods.eventually(lambda: node_is_ready(cluster, kube_node) == "Unknown", 90)
+    assert "True" == node_is_ready(cluster, kube_node)
+    run_again = pods.make_pod("again", pods.SLEEP, image=cluster.image, kube_node=kube_node)
+    pods.eventually(lambda: pods.create(cluster, restricted_namespace, [run_again]) is None)
+    pods.wait(cluster, restricted_namespace, "condition=Ready", "again", seconds=90)

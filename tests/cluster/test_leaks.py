@@ -1,0 +1,146 @@
+"""A test bed leaves nothing, however it ends.
+
+Looked at: processes whose environment or command line names its state folder, every mount and network link of the
+machine, our cgroup in every hierarchy, the state folder, and the kernel settings that a kubelet would change. A
+network namespace lives as long as a process or a mount of it, so those two tell about namespaces too.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import lifecycle
+from tests.cluster.clusters import Cluster
+from tests.cluster.testbed import bed, cgroups, layout, namespaces, processes
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
+
+NAME = f"leak-{os.getpid()}"
+CYCLES = int(os.environ.get("K8SDDP_TEST_CYCLES", "1"))  # how often the plain cycle runs; 20 before a release
+
+
+@pytest.fixture(autouse=True)
+def _test_bed_only(cluster_session: Cluster) -> Iterator[None]:
+    if cluster_session.backend != "testbed":
+        pytest.skip(f"only the test bed is ours to end, and this is {cluster_session.backend}")
+    yield
+    bed.stop(lifecycle.folder("testbed"), NAME)
+
+
+def state() -> Path:
+    """Return the state folder of this test's own test bed."""
+    return layout.state_path(lifecycle.folder("testbed"), NAME)
+
+
+def machine() -> Mapping[str, object]:
+    """Return what must be the same before and after."""
+    ours = [
+        process.argv
+        for process in processes.every()
+        if str(state()) in (processes.variable(process, "HOME"), *process.argv)
+        or ("guard" in process.argv and NAME in process.argv)
+    ]
+    settings = {name: (Path("/proc/sys") / name).read_text() for name in namespaces.SHADOWED}
+    return {
+        "processes": ours,
+        "mounts": sorted(line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()),
+        "links": sorted(name for _, name in socket.if_nameindex()),
+        "cgroups": cgroups.leftovers(layout.cgroup(NAME)),
+        "state": state().exists(),
+        "settings": settings,
+    }
+
+
+def command(*words: str) -> tuple[str, ...]:
+    """Return a command line of the cluster's own program for this test's test bed."""
+    return (sys.executable, "-m", "tests.cluster", words[0], "--name", NAME, *words[1:])
+
+
+def settled(before: Mapping[str, object], seconds: float = 60) -> Mapping[str, object]:
+    """Return the machine once it is as before, or as it still is after that time."""
+    deadline = time.monotonic() + seconds
+    while (now := machine()) != before and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return now
+
+
+def test_start_and_end_leave_nothing() -> None:
+    """Up, used, down: the machine is as before."""
+    before = machine()
+    for _ in range(CYCLES):
+        subprocess.run(command("up"), check=True, capture_output=True)
+        assert 1 < len(list(processes.in_namespace(found().first)))
+        subprocess.run(command("down"), check=True, capture_output=True)
+        assert before == machine()
+
+
+@pytest.mark.parametrize("delay", [0.5, 1.5, 3.0, 6.0], ids=lambda delay: f"after {delay} s")
+def test_a_killed_starter_leaves_nothing(delay: float) -> None:
+    """SIGKILL in the middle of a start: the guard ends what was there."""
+    before = machine()
+    with subprocess.Popen(command("up"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as starter:
+        time.sleep(delay)
+        starter.kill()
+    assert before == settled(before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_user_of_the_cluster_who_dies_leaves_nothing(number: signal.Signals) -> None:
+    """`exec` started it, so its death ends it."""
+    before = machine()
+    argv = command("exec", "--", "sleep", "60")
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as user:
+        wait_running()
+        user.send_signal(number)
+    assert before == settled(before)
+
+
+def test_a_start_cleans_up_after_a_crash_without_a_guard() -> None:
+    """Starter and guard are both killed half-way; the next start works, and its end leaves nothing."""
+    before = machine()
+    with subprocess.Popen(command("up"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as starter:
+        while namespaces.find(state()) is None:
+            time.sleep(0.05)
+        time.sleep(1)
+        for process in processes.every():
+            if "guard" in process.argv and NAME in process.argv:
+                processes.send(process, signal.SIGKILL)
+        starter.kill()
+    abandoned = found().run_id
+    subprocess.run(command("up"), check=True, capture_output=True)
+    assert abandoned != found().run_id
+    subprocess.run(command("down"), check=True, capture_output=True)
+    assert before == machine()
+
+
+def test_a_frozen_pod_does_not_hold_up_the_end() -> None:
+    """A cgroup left frozen is thawed, since a frozen process does not die."""
+    before = machine()
+    subprocess.run(command("up"), check=True, capture_output=True)
+    for folder in cgroups.leftovers(layout.cgroup(NAME)):
+        if (folder / "freezer.state").exists() and folder.name.startswith("k8sddp-"):
+            (folder / "freezer.state").write_text("FROZEN")
+    subprocess.run(command("down"), check=True, capture_output=True)
+    assert before == machine()
+
+
+def found() -> namespaces.Namespaces:
+    """Return the running test bed."""
+    there = namespaces.find(state())
+    assert there is not None
+    return there
+
+
+def wait_running() -> None:
+    """Wait until the test bed is up."""
+    deadline = time.monotonic() + 90
+    while bed.running(lifecycle.folder("testbed"), NAME) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
