@@ -163,6 +163,8 @@ def _redirect(path: str) -> None:
 def _watch_end() -> None:
     import atexit
 
+    import k8sddp_teardown
+
     if _state["watched"]:
         return  # a launcher that became a rank, or a child forked from one
     _state["watched"] = True
@@ -177,6 +179,7 @@ def _watch_end() -> None:
         value = getattr(sys, "last_value", None)  # what ends the process, even if the script took our hook away
         if value is not None:
             guarded(record_exception, type(value), value, value.__traceback__, sure=False)
+        guarded(k8sddp_teardown.let_gloo_finish)
 
     sys.excepthook = hook
     atexit.register(leave)
