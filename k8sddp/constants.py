@@ -13,6 +13,7 @@ API_VERSION: Final = f"{API_GROUP}/v1alpha1"
 KIND: Final = "DDPJob"
 
 FIELD_MANAGER: Final = "k8sddp-cli"
+MANAGED_BY: Final = "k8sddp"  # value of LABEL_APP_MANAGED_BY on everything that we render
 MIN_KUBERNETES: Final = (1, 33)  # backoffLimitPerIndex and successPolicy are GA there
 
 # Labels (https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels)

@@ -6,10 +6,15 @@ sentence with the first failure. On a cluster Ctrl-C detaches and the job runs o
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from k8sddp import errors
-from k8sddp.cli import job_file, screen, target, usage
+from k8sddp.cli import apply, following, job_file, rank_lines, screen, target, usage
+
+if TYPE_CHECKING:
+    from k8sddp import plan
 
 DEFAULT_WORK_DIR = ".k8sddp"  # never part of a code folder, and in .gitignore by habit
 
@@ -23,13 +28,15 @@ EXAMPLES = (
 @job_file.argument
 @click.option("--local", "here", is_flag=True, help="Run the pods as processes on this machine.")
 @click.option("--work-dir", metavar="DIR", help=f"With --local: where volumes are kept (default: {DEFAULT_WORK_DIR}).")
-@click.option("--replace", is_flag=True, help="Delete the job of this name first, running or finished.")
+@click.option("--replace", is_flag=True, help=apply.REPLACE_HELP)
 @target.options
-def command(file: str, here: bool, work_dir: str | None, replace: bool, target: target.Target) -> int:
+def command(file: str, here: bool, work_dir: str | None, replace: bool, at: target.Target) -> int:
     """Train, show rank 0's output, end with the job's exit code."""
     if here:
         return _on_this_machine(job_file.load(file), work_dir or DEFAULT_WORK_DIR)
-    raise errors.UsageError("run: only --local is there yet")
+    if work_dir:
+        raise errors.UsageError("--work-dir is for --local; on a cluster, volumes are in the job file")
+    return _on_the_cluster(job_file.load(file), at, replace=replace)
 
 
 def _on_this_machine(loaded: job_file.Loaded, work_dir: str) -> int:
@@ -43,3 +50,34 @@ def _on_this_machine(loaded: job_file.Loaded, work_dir: str) -> int:
         screen.note(f"volume {name}: {folder}")
     screen.result(result.message, good=result.state == "complete")
     return result.exit_code
+
+
+def _on_the_cluster(loaded: job_file.Loaded, chosen: target.Target, *, replace: bool) -> int:
+    name = loaded.job.name
+    chosen = chosen.for_job(loaded.source, loaded.job.namespace)
+    screen.note(loaded.summary())
+    connection = chosen.connect()
+    apply.submit(loaded, connection, replace=replace, report=screen.note)
+    emit = rank_lines.of_rank(0, out=screen.line, remark=screen.note)
+    try:
+        status = following.Follower(connection, name, emit=emit, tell=screen.note).follow([0])
+    except KeyboardInterrupt:
+        screen.note(f"detached; {name} runs on")
+        screen.hint(f"come back with: {chosen.command(f'logs {name} -f')}")
+        screen.hint(f"end it with: {chosen.command(f'delete {name}')}")
+        raise
+    return _tell_end(status, chosen)
+
+
+def _tell_end(status: plan.JobStatus, chosen: target.Target) -> int:
+    from k8sddp.plan import statuses
+
+    took = "" if status.duration is None else f" after {statuses.age(status.duration)}"
+    if status.exit_code == 0:
+        screen.result(f"{status.name} complete{took}", good=True)
+        return 0
+    if status.traceback:
+        screen.note("\n".join("  " + line for line in status.traceback.splitlines()))
+    screen.result(f"{status.name} failed{took}: {status.first_failure}", good=False)
+    screen.hint(f"more: {chosen.command(f'get {status.name}')}, {chosen.command(f'logs {status.name} --all')}")
+    return status.exit_code or 1

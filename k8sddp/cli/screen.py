@@ -42,6 +42,11 @@ def raw(data: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
+def line(data: bytes) -> None:
+    """Write one log line, given without its line end, to stdout."""
+    raw(data + b"\n")
+
+
 def note(text: str) -> None:
     """Print a line of progress on stderr."""
     print(text, file=sys.stderr, flush=True)

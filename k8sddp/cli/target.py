@@ -57,6 +57,12 @@ class Target(NamedTuple):
         return " ".join([screen.program(), words, *(f"{flag} {value}" for flag, value in flags if value)])
 
 
+def where(connection: cluster.Cluster) -> str:
+    """Return where a connection acts: `context kind, namespace research`."""
+    place = f"context {connection.context}" if connection.context else "this pod's own cluster"
+    return f"{place}, namespace {connection.namespace}"
+
+
 def seconds(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
     """Return the seconds of a duration as kubectl writes it: `30s`, `5m`, `1h`, or a plain number."""
     if value is None:
@@ -68,14 +74,14 @@ def seconds(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
 
 
 def options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the four cluster options; its function gets them as one `target`."""
+    """Give a command the four cluster options; its function gets them as `at`."""
 
     @click.option("--context", metavar="NAME", help="Context of the kubeconfig (default: its current one).")
     @click.option("-n", "--namespace", metavar="NAME", help="Namespace (default: the context's).")
     @click.option("--kubeconfig", metavar="PATH", help="Kubeconfig (default: KUBECONFIG, then ~/.kube/config).")
     @click.option("--request-timeout", callback=seconds, metavar="TIME", help="Longest wait for one answer, as in 30s.")
     @functools.wraps(function)
-    def with_target(
+    def with_options(
         *,
         context: str | None,
         namespace: str | None,
@@ -83,6 +89,6 @@ def options(function: Callable[..., Any]) -> Callable[..., Any]:
         request_timeout: float | None,
         **others: Any,
     ) -> Any:
-        return function(target=Target(context, namespace, kubeconfig, request_timeout), **others)
+        return function(at=Target(context, namespace, kubeconfig, request_timeout), **others)
 
-    return with_target
+    return with_options

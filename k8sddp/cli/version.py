@@ -21,13 +21,13 @@ EXAMPLES = (
 @target.options
 @click.option("--client", is_flag=True, help="Do not ask the cluster.")
 @click.option("-o", "--output", type=click.Choice(("text", "json")), default="text", help="Form of the answer.")
-def command(target: target.Target, client: bool, output: str) -> None:
+def command(at: target.Target, client: bool, output: str) -> None:
     """Print the versions of k8sddp, Python, torch and the API server."""
     import platform
 
     versions = {"k8sddp": k8sddp.__version__, "Python": platform.python_version(), "torch": _torch()}
     if not client:
-        versions["Kubernetes"] = _server(target)
+        versions["Kubernetes"] = _server(at)
     if output == "json":
         import json
 
@@ -45,9 +45,10 @@ def _torch() -> str:
         return "not installed (only run --local needs it)"
 
 
-def _server(target: target.Target) -> str:
+def _server(at: target.Target) -> str:
     try:
-        connection = target.connect()
-        return f"{connection.version()} (context {connection.context})"
+        connection = at.connect()
+        major, minor = connection.server_version()
+        return f"{major}.{minor} ({target.where(connection)})"
     except errors.ClusterError as error:
         return f"not reached: {error}"

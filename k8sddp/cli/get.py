@@ -1,0 +1,123 @@
+"""`k8sddp get`: which jobs there are, how they do, why one waits and what failed first.
+
+A row per job, as kubectl's: NAME first, AGE last, no blanks in a cell. One NAME, or `-o wide`, adds a row per node and
+the sentence. json and yaml are the Kubernetes objects themselves, not a form of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from k8sddp.cli import jobs, screen, target, usage
+
+if TYPE_CHECKING:
+    from k8sddp import cluster, manifest, plan
+
+EXAMPLES = (
+    usage.Example("all jobs of the namespace", "get"),
+    usage.Example("one job with its nodes, and why it waits or failed", "get digits"),
+    usage.Example("for a program", "get digits -o json"),
+)
+FORMS = ("wide", "json", "yaml", "name")
+
+
+@click.command(cls=usage.Examples, examples=EXAMPLES)
+@click.argument("name", required=False, metavar="[NAME]")
+@click.option("-o", "--output", type=click.Choice(FORMS), help="Another form than the table.")
+@target.options
+def command(name: str | None, output: str | None, at: target.Target) -> None:
+    """Show jobs, their nodes and first failures."""
+    from k8sddp import manifest
+
+    connection = at.connect()
+    snapshots = _one(connection, jobs.bare(name)) if name else _all(connection)
+    objects = [manifest_of(name, snapshot) for name, snapshot in snapshots.items()]
+    if output == "json":
+        screen.out(_json(objects, single=bool(name)))
+    elif output == "yaml":
+        screen.out(manifest.to_yaml(objects).rstrip("\n"))
+    elif output == "name":
+        for one in objects:
+            screen.out(str(manifest.ref_of(one)))
+    elif not snapshots:
+        screen.note(f"no DDP jobs in namespace {connection.namespace}")
+    else:
+        screen.out(_text(snapshots, nodes=bool(name) or output == "wide"))
+
+
+def manifest_of(name: str, snapshot: plan.Snapshot) -> manifest.Manifest:
+    """Return the Indexed Job of a snapshot that holds it."""
+    job = snapshot.indexed_job(name)
+    assert job is not None
+    return job
+
+
+def _one(connection: cluster.Cluster, name: str) -> Mapping[str, plan.Snapshot]:
+    return {name: jobs.find(connection, name)}
+
+
+def _all(connection: cluster.Cluster) -> Mapping[str, plan.Snapshot]:
+    """Return every job with its pods, in two requests; events are read for single jobs only."""
+    from k8sddp import cluster, constants, manifest
+    from k8sddp.plan import snapshot
+
+    pods = connection.list("v1", "Pod", label_selector=constants.LABEL_JOB).items
+    return {
+        job["metadata"]["name"]: snapshot.of(
+            [job],
+            pods=[
+                pod
+                for pod in pods
+                if manifest.label(pod, constants.LABEL_BATCH_CONTROLLER_UID) == job["metadata"]["uid"]
+            ],
+        )
+        for job in sorted(cluster.jobs(connection), key=lambda job: str(job["metadata"]["name"]))
+    }
+
+
+def _text(snapshots: Mapping[str, plan.Snapshot], *, nodes: bool) -> str:
+    from k8sddp.plan import statuses
+
+    found = {name: jobs.status(snapshot, name) for name, snapshot in snapshots.items()}
+    rows = [
+        (name, status.state, f"{status.ready}/{status.nnodes}", statuses.age(status.age))
+        for name, status in found.items()
+    ]
+    blocks = [screen.table(("NAME", "STATE", "READY", "AGE"), rows)]
+    if nodes:
+        for name, status in found.items():
+            blocks.append(_nodes(status, jobs.shape(manifest_of(name, snapshots[name])), titled=len(found) > 1))
+    return "\n\n".join(blocks)
+
+
+def _nodes(status: plan.JobStatus, shape: jobs.Shape, *, titled: bool) -> str:
+    rows: list[Sequence[str]] = [
+        (
+            str(node.node_rank),
+            shape.ranks(node.node_rank),
+            node.pod or "<none>",
+            node.kube_node or "<none>",
+            node.state,
+            node.note,
+        )
+        for node in status.nodes
+    ]
+    lines = [screen.table(("NODE", "RANKS", "POD", "KUBE-NODE", "STATE", "NOTE"), rows)]
+    if titled:
+        lines.insert(0, f"{status.name}:")
+    if status.waiting:
+        lines.append(f"waiting: {status.waiting}")
+    if status.first_failure:
+        lines.append(f"first failure: {status.first_failure}")
+    if status.traceback:
+        lines.append("\n".join("  " + line for line in status.traceback.splitlines()))
+    return "\n".join(lines)
+
+
+def _json(objects: Sequence[manifest.Manifest], *, single: bool) -> str:
+    import json
+
+    return json.dumps(objects[0] if single else {"apiVersion": "v1", "kind": "List", "items": objects}, indent=2)

@@ -1,0 +1,29 @@
+"""The lines of one rank in the log of its node.
+
+A worker prints `[rank 5] line` for what rank 5 prints and `[k8sddp] line` for what it has to say itself. Whoever asks
+for one rank gets its lines as the script printed them, the worker's remarks apart, and nothing of the other ranks; a
+line that carries neither mark (a Python that does not start) is shown, because it is the reason for a missing log.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+_MARKED: Final = re.compile(rb"\[(?:rank (\d+)|(k8sddp))\] ?")
+
+
+def of_rank(rank: int, *, out: Callable[[bytes], None], remark: Callable[[str], None]) -> Callable[[bytes], None]:
+    """Return a function that takes log lines, without line ends, and passes on what belongs to `rank`."""
+
+    def take(line: bytes) -> None:
+        marked = _MARKED.match(line)
+        if marked is None:
+            out(line)
+        elif marked[2]:
+            remark(line.decode("utf-8", "replace"))
+        elif int(marked[1]) == rank:
+            out(line[marked.end() :])
+
+    return take

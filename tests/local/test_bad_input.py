@@ -1,0 +1,106 @@
+"""Whatever a user gets wrong: one clear answer, the right exit code, no traceback of ours, nothing left behind.
+
+Each case goes through the installed program. `run --local` is used where the fault shows only when something starts;
+the traceback of a user's own script, in its `[rank N]` lines, is the user's and is meant to be seen.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.unit.cli import program
+
+JOB = """\
+apiVersion: k8sddp.dev/v1alpha1
+kind: DDPJob
+metadata: {name: digits}
+spec:
+  image: example.com/torch
+  command: [train.py]
+  nnodes: 2
+"""
+
+
+def edited(old: str, new: str) -> str:
+    """Return the good job file with one thing made wrong."""
+    assert old in JOB
+    return JOB.replace(old, new)
+
+
+def assert_clean(ended: program.Ended, *, code: int, message: str) -> None:
+    """Check what every bad input is answered with."""
+    assert code == ended.code
+    assert message in ended.err
+    assert "Traceback" not in ended.err
+    assert "this is a bug" not in ended.err
+
+
+@pytest.mark.parametrize("verb", [["validate"], ["render"], ["run", "--local"]], ids=" ".join)
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param("", "<stdin>  is empty", id="empty"),
+        pytest.param("{a: [}", "<stdin>:1:6  not YAML: ", id="not-yaml"),
+        pytest.param("- a", "<stdin>  is no mapping", id="not-a-mapping"),
+        pytest.param(edited("DDPJob", "PyTorchJob"), ":2:7  kind: `PyTorchJob`", id="wrong-kind"),
+        pytest.param(edited("v1alpha1", "v1"), ":1:13  apiVersion: `k8sddp.dev/v1`", id="wrong-version"),
+        pytest.param(edited("nnodes", "nnode"), "did you mean `nnodes`?", id="unknown-field"),
+        pytest.param(edited("nnodes: 2", "nnodes: two"), ":7:11  spec.nnodes: `two` is a text", id="wrong-type"),
+        pytest.param(JOB + "  nnodes: 3\n", ":8:3  spec.nnodes: `nnodes` is given twice", id="duplicate-key"),
+        pytest.param(JOB + "  env: {A: on}\n", ":8:12  spec.env.A: `on` is true to kubectl", id="yaml-trap"),
+        pytest.param(edited("digits", "d" * 64), ":3:18  metadata.name: has 64 characters", id="long-name"),
+        pytest.param(edited("nnodes: 2", "nnodes: 0"), ":7:11  spec.nnodes: 0 is too small", id="no-nodes"),
+        pytest.param(edited("[train.py]", "[]"), ":6:3  spec.command: is empty", id="empty-command"),
+        pytest.param(JOB + "  env: {RANK: '1'}\n", ":8:9  spec.env.RANK: `RANK` is reserved", id="reserved-env"),
+        pytest.param(JOB + "  suspend: true\n", "not supported yet", id="not-yet"),
+    ],
+)
+def test_bad_spec_is_named_with_its_place(tmp_path: Path, verb: list[str], text: str, message: str) -> None:
+    """Exit code 2, the place, the rule; nothing on stdout and no file."""
+    ended = program.k8sddp(*verb, "-", stdin=text.encode(), cwd=tmp_path)
+    assert_clean(ended, code=2, message=message)
+    assert ended.err.startswith("error: <stdin> has 1 problem\n")
+    assert ("", []) == (ended.out, list(tmp_path.iterdir()))
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    """The commonest mistake of all."""
+    ended = program.k8sddp("run", "--local", "job.yaml", cwd=tmp_path)
+    assert (2, "", "error: job.yaml: there is no such file\n") == ended
+    assert [] == list(tmp_path.iterdir())
+
+
+def with_code(folder: Path, script: str = "print(1)\n") -> None:
+    """Make a folder that holds a good job and its code."""
+    (folder / "job.yaml").write_text(JOB + "  code: {path: code}\n")
+    (folder / "code").mkdir()
+    (folder / "code" / "train.py").write_text(script)
+
+
+def test_code_folder_too_big_names_the_limit_and_the_biggest_file(tmp_path: Path) -> None:
+    """The user learns what to leave out."""
+    with_code(tmp_path)
+    (tmp_path / "code" / "weights.bin").write_bytes(random.Random(0).randbytes(1 << 20))
+    ended = program.k8sddp("run", "--local", "job.yaml", cwd=tmp_path)
+    assert_clean(ended, code=2, message="the limit is 900 KiB")
+    assert "weights.bin" in ended.err
+    assert ["code", "job.yaml"] == sorted(entry.name for entry in tmp_path.iterdir())
+
+
+def test_link_out_of_the_code_folder_is_refused(tmp_path: Path) -> None:
+    """What a link leads to outside would travel without anybody having said so."""
+    with_code(tmp_path)
+    (tmp_path / "code" / "secret").symlink_to("/etc/passwd")
+    ended = program.k8sddp("validate", "job.yaml", cwd=tmp_path)
+    assert_clean(ended, code=2, message="secret: the link leads out of the folder (/etc/passwd)")
+
+
+def test_script_that_does_not_travel_is_refused(tmp_path: Path) -> None:
+    """A missing script is found before anything starts."""
+    with_code(tmp_path)
+    (tmp_path / "code" / "train.py").rename(tmp_path / "code" / "main.py")
+    ended = program.k8sddp("run", "--local", "job.yaml", cwd=tmp_path)
+    assert_clean(ended, code=2, message="spec.command names train.py, which does not travel with code")
