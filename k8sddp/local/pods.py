@@ -100,13 +100,17 @@ def _pod(
     own = [asked[path] for path in node_env.PATHS if asked.get(path)]
     mounted = mounts.of_pod(pod_spec, folders=folders, own=own, configs=configs)
     env = environment.of_pod(asked, job=job, index=index, mounted=mounted, scratch=folders.scratch)
-    words = [container_env.expand(word, asked) for word in (*container["command"], *(container.get("args") or ()))]
+    # The program may lie in a volume of the user's; a path in our own empty scratch can only mean this machine's.
+    users = [mount for mount in mounted if mount.kept]
+    program, *words = [
+        container_env.expand(word, asked) for word in (*container["command"], *(container.get("args") or ()))
+    ]
     directory = mounts.relocate(container.get("workingDir") or asked.get(node_env.WORK_DIR) or "", mounted)
     temporary = env.get(node_env.SCRATCH_DIR, "")
     return LocalPod(
         index=index,
         name=name,
-        argv=tuple(mounts.relocate(word, mounted) for word in words),
+        argv=(mounts.relocate(program, users), *(mounts.relocate(word, mounted) for word in words)),
         env=environment.of_machine(machine, devices=share, temporary=temporary) | env,
         cwd=Path(directory) if directory else machine.directory,
         folders=folders,

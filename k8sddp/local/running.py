@@ -137,8 +137,8 @@ class _Run:
                 self._send(keeper.KILL)
                 continue
             self.interrupted = number
-            seconds = max((process.pod.grace_period for process in self._alive.values()), default=0)
-            self._report(f"{number.name}: stopping {len(self._alive)} pods within {seconds:g} s; once more kills them")
+            count = f"{len(self._alive)} pod{'' if len(self._alive) == 1 else 's'}"
+            self._report(f"{number.name}: stopping {count} within {self._grace():g} s; once more kills")
             self._stop()
 
     def _on_time(self, now: float) -> None:
@@ -150,8 +150,10 @@ class _Run:
 
     def _stop(self) -> None:
         self._send(keeper.TERMINATE)
-        grace = max((process.pod.grace_period for process in self._alive.values()), default=0)
-        self._killing = time.monotonic() + grace + PATIENCE
+        self._killing = time.monotonic() + self._grace() + PATIENCE
+
+    def _grace(self) -> float:
+        return max((process.pod.grace_period for process in self._alive.values()), default=0.0)
 
     def _send(self, command: bytes) -> None:
         for process in self._alive.values():

@@ -28,7 +28,11 @@ def places(*, machine: machines.Machine, work_dir: Path, job: str) -> Iterator[p
     Raises LocalError where the work folder or the temporary folder cannot be written.
     """
     volumes = work_dir.absolute() / job
-    with _lock(volumes), tempfile.TemporaryDirectory(prefix="k8sddp-", dir=_writable(machine.temporary)) as scratch:
+    temporary = _writable(machine.temporary)
+    with (
+        _lock(volumes),
+        tempfile.TemporaryDirectory(prefix="k8sddp-", dir=temporary, ignore_cleanup_errors=True) as scratch,
+    ):
         memory = Path(scratch) / "memory"
         if machine.shared_memory is not None:
             memory = Path(tempfile.mkdtemp(prefix="k8sddp-", dir=machine.shared_memory))

@@ -286,7 +286,7 @@ def test_a_signal_stops_the_pods_politely(tmp_path: Path, number: signal.Signals
 
     assert ("interrupted", code, number.name) == (result.state, result.exit_code, result.reason)
     assert [b"up", b"saved"] == run.printed.splitlines()
-    assert [f"{number.name}: stopping 1 pods within 5 s; once more kills them"] == run.reported
+    assert [f"{number.name}: stopping 1 pod within 5 s; once more kills"] == run.reported
     assert signal.getsignal(number) == handler
     assert [] == alive(run.mark)
 
@@ -342,7 +342,7 @@ def test_control_c_in_a_terminal(tmp_path: Path) -> None:
             while data := os.read(leader, 1000):
                 seen += data
     os.close(leader)
-    assert b"SIGINT: stopping 1 pods" in seen
+    assert b"SIGINT: stopping 1 pod within" in seen
     assert b"saved" in seen
     assert [] == alive(mark)
 

@@ -51,3 +51,21 @@ def test_a_run_needs_exactly_one_job() -> None:
     """Manifests without a Job, or with two, are refused."""
     with pytest.raises(errors.LocalError, match="2 Jobs"):
         make_layout(make_job(), make_job())
+
+
+@pytest.mark.parametrize(
+    ("program", "expected"),
+    [
+        pytest.param("/tmp/venv/bin/python", "/tmp/venv/bin/python", id="in our scratch: this machine's"),
+        pytest.param("/envs/bin/python", "/work/digits/volumes/c/bin/python", id="in a volume of the user's"),
+    ],
+)
+def test_the_program_may_lie_in_a_volume(program: str, expected: str) -> None:
+    """A pod's own /tmp starts empty, so an interpreter in /tmp is this machine's."""
+    volumes = [{"name": "t", "emptyDir": {}}, {"name": "e", "persistentVolumeClaim": {"claimName": "c"}}]
+    mounts = [{"name": "t", "mountPath": "/tmp"}, {"name": "e", "mountPath": "/envs"}]
+    env = {node_env.SCRATCH_DIR: "/tmp"}
+
+    (pod,) = make_layout(make_job(command=[program], env=env, volumes=volumes, mounts=mounts))
+
+    assert expected == pod.argv[0]
