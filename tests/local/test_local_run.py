@@ -39,9 +39,11 @@ time.sleep(300)
 """
 POLITE = """
 import signal, sys
-signal.signal(signal.SIGTERM, lambda *_: (print("saved", flush=True), sys.exit(143)))
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 print("up", flush=True)
-signal.pause()
+signal.sigwait({signal.SIGTERM})
+print("saved", flush=True)
+sys.exit(143)
 """
 # What the command line does with `local.run`, without the command line.
 CALLER = """
