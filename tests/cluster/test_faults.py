@@ -122,5 +122,5 @@ def test_a_lost_node_is_noticed_and_comes_back(cluster: Cluster, restricted_name
         assert pods.eventually(lambda: node_is_ready(cluster, kube_node) == "Unknown", 90)
     assert "True" == node_is_ready(cluster, kube_node)
     run_again = pods.make_pod("again", pods.SLEEP, image=cluster.image, kube_node=kube_node)
-    pods.eventually(lambda: pods.create(cluster, restricted_namespace, [run_again]) is None)
+    pods.create(cluster, restricted_namespace, [run_again])
     pods.wait(cluster, restricted_namespace, "condition=Ready", "again", seconds=90)

@@ -1,7 +1,6 @@
 """The pure parts of the test bed: what is built, what is written, and what is found."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -100,7 +99,7 @@ def test_no_committed_module_names_a_registry() -> None:
 
 def test_a_python_without_a_debian_is_refused_in_one_sentence() -> None:
     """The image's python3 must match."""
-    with pytest.raises(ClusterUnavailableError, match="not 3.12: make the virtual environment"):
+    with pytest.raises(ClusterUnavailableError, match=r"not 3\.12: make the virtual environment"):
         images.suite((3, 12))
 
 
@@ -156,7 +155,7 @@ def test_a_reused_pid_is_not_signalled() -> None:
 
 def test_the_cache_is_where_the_environment_says() -> None:
     """Our variable wins over XDG's, and both over the default."""
-    home = Path(os.path.expanduser("~/.cache/k8sddp"))
+    home = Path("~/.cache/k8sddp").expanduser()
     both = {"K8SDDP_CACHE": "/a", "XDG_CACHE_HOME": "/b"}
     roots = [cache.root(both), cache.root({"XDG_CACHE_HOME": "/b"}), cache.root({})]
     assert [Path("/a"), Path("/b/k8sddp"), home] == roots

@@ -7,6 +7,7 @@ is ever removed.
 """
 
 import contextlib
+import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -84,8 +85,9 @@ def leftovers(cgroup: str) -> tuple[Path, ...]:
 
 
 def _tree(top: Path) -> list[Path]:
-    folders = [path for path in top.rglob("*") if path.is_dir()] if top.is_dir() else []
-    return [*sorted(folders, key=lambda path: len(path.parts), reverse=True), *([top] if top.is_dir() else [])]
+    # os.walk passes over what vanishes meanwhile; Path.rglob raises.
+    folders = [Path(folder) for folder, _, _ in os.walk(top)]
+    return sorted(folders, key=lambda folder: len(folder.parts), reverse=True)
 
 
 def _fill_cpuset(folder: Path) -> None:
