@@ -32,18 +32,15 @@ def visible(named: str | None, *, count: int) -> tuple[str, ...]:
 def shares(job: Manifest, *, devices: Sequence[str]) -> tuple[tuple[str, ...], ...]:
     """Return the GPUs of each pod, by index.
 
-    NCCL refuses two ranks on one GPU, so a job with NCCL that asks for no GPU still needs one per rank.
     Raises LocalError when there are too few.
     """
     name, count = job["metadata"]["name"], int(job["spec"].get("completions") or 1)
     container = job["spec"]["template"]["spec"]["containers"][0]
     env = {entry["name"]: entry.get("value", "") for entry in container.get("env") or ()}
     each = int(env.get(node_env.GPUS) or 0)
-    if not each and env.get(node_env.BACKEND) == "nccl":
-        each = int(env.get(node_env.NPROC_PER_NODE) or 1)
     if count * each > len(devices):
         raise errors.LocalError(
             f"{name}: {count * each} GPUs are needed ({count} pods x {each}) and this machine has {len(devices)}; "
-            "lower spec.nnodes or spec.nprocPerNode, or train on the CPU: spec.backend: gloo, no spec.resources.gpu"
+            "lower spec.nnodes or spec.resources.gpu, or train on the CPU: spec.backend: gloo, no spec.resources.gpu"
         )
     return tuple(tuple(devices[index * each : (index + 1) * each]) for index in range(count))
