@@ -19,7 +19,7 @@ from k8sddp.worker import exit_codes, node_env
 Values = Mapping[str, Any]
 
 DEFAULT_SHARED_MEMORY: Final = "1Gi"
-LOST_NODE_SECONDS: Final = 30  # Kubernetes' own is 300: half an hour of eight GPUs for nothing, in a month of losses
+LOST_NODE_SECONDS: Final = 30  # Kubernetes' default is 300; the rest of the gang only waits meanwhile
 # well-known taints of a Node that does not answer (kubernetes/api core/v1 well_known_taints.go)
 _LOST_NODE_TAINTS: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
@@ -98,7 +98,8 @@ def backoff_limit_per_index(spec: specs.JobSpec) -> int:
     """Return how many counted pod failures an index may have before the Job fails.
 
     Attempts end by exit code; this limit is the backstop for pods that are lost, or exit 75. With several nodes it is
-    one above the retries, so that survivors have the time to end with the verdict; docs/decisions/0001 has the cases.
+    one above the retries, so that survivors have the time to end with the verdict
+    (docs/decisions/0001-backoff-limit-per-index.md).
     """
     retries = spec.restart.max_attempts - 1
     return retries + 1 if spec.nnodes > 1 else retries

@@ -10,6 +10,7 @@ import pytest
 
 from k8sddp import constants, errors
 from k8sddp.render import bundle
+from k8sddp.worker import code_zip, exit_codes
 
 FILES = (
     bundle.CodeFile("train.py", b"print('hello')\n" * 100),
@@ -112,3 +113,27 @@ def test_worker_is_importable_from_its_zip(tmp_path):
     )
     package = tmp_path / "worker.pyz" / "k8sddp" / "worker"
     assert f"{package}/node_env.py {package}/instrument/sitecustomize.py\n" == run.stdout, run.stderr
+
+
+def test_worker_starts_from_its_zip(tmp_path):
+    """The zip is what the container runs: without an environment it says so and exits as misconfigured."""
+    (tmp_path / "worker.pyz").write_bytes(bundle.worker_zip())
+    run = subprocess.run(
+        [sys.executable, "-I", "worker.pyz", "train.py"],
+        check=False,
+        cwd=tmp_path,
+        env={},
+        capture_output=True,
+        text=True,
+    )
+    assert exit_codes.BAD_CONFIGURATION == run.returncode, run.stderr
+    assert "K8SDDP_JOB is not set" in run.stdout + run.stderr
+
+
+def test_worker_unpacks_what_was_packed(tmp_path):
+    """The two halves of the code's way, ours and the worker's, agree."""
+    (tmp_path / "code.zip").write_bytes(bundle.pack(FILES).zip)
+    assert len(FILES) == code_zip.unpack(str(tmp_path / "code.zip"), str(tmp_path / "work"))
+    for file in FILES:
+        place = tmp_path / "work" / file.name
+        assert (file.data, file.executable) == (place.read_bytes(), bool(place.stat().st_mode & 0o100))

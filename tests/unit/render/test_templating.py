@@ -1,10 +1,15 @@
 """The proof that a template's text is the object that was meant."""
 
+from pathlib import Path
+
 import jinja2
 import pytest
+from jinja2 import nodes
 
 from k8sddp import errors, manifest
 from k8sddp.render import templating
+
+TEMPLATES = sorted((Path(templating.__file__).parent / "templates").iterdir())
 
 
 def rendered(source, **values):
@@ -85,3 +90,18 @@ def test_numbers_that_json_has_not_are_refused():
     """Infinity and NaN would become words."""
     with pytest.raises(errors.RenderError, match="cannot be written as JSON"):
         manifest.flow({"a": float("nan")})
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
+def test_templates_only_say_where_values_stand(path):
+    """In every branch: `| tojson` around each value, names, loops and conditions, and nothing that computes."""
+    tree = jinja2.Environment().parse(path.read_text())
+    written = [node for output in tree.find_all(nodes.Output) for node in output.nodes]
+    assert [] == [node for node in written if not isinstance(node, (nodes.TemplateData, nodes.Filter))]
+    assert {"tojson"} == {node.name for node in tree.find_all(nodes.Filter)}
+    assert [] == [
+        node
+        for kind in (nodes.BinExpr, nodes.UnaryExpr, nodes.Call)
+        for node in tree.find_all(kind)
+        if not isinstance(node, (nodes.And, nodes.Or, nodes.Not))
+    ]
