@@ -57,7 +57,7 @@ class JobController:
         ]
 
     def _fill(self, namespace: str, job: Object, pods: list[Object]) -> None:
-        """Make the pods that are missing; an index whose pod failed waits for a back-off that the fake does not have."""
+        """Make the pods that are missing; a pod that failed is not replaced: the fake never ends a back-off."""
         taken = {_index(pod) for pod in pods}
         for index in range(int(job["spec"]["completions"])):
             if index in taken:
