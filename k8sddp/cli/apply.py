@@ -15,7 +15,7 @@ from k8sddp import errors
 from k8sddp.cli import job_file, screen, target, usage
 
 if TYPE_CHECKING:
-    from k8sddp import cluster, manifest, plan
+    from k8sddp import cluster, plan
 
 EXAMPLES = (
     usage.Example("create the job", "apply job.yaml"),
@@ -54,7 +54,7 @@ def submit(
 
     Raises RefusedError where it would change or lose something, and ClusterError for what the API server refuses.
     """
-    from k8sddp import cluster, manifest, plan
+    from k8sddp import cluster, plan
 
     manifests = loaded.manifests()
     screen.note(f"{target.where(connection)}, mode direct{' (dry run)' if dry_run else ''}")

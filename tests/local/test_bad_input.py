@@ -52,7 +52,7 @@ def assert_clean(ended: program.Ended, *, code: int, message: str) -> None:
         pytest.param(JOB + "  nnodes: 3\n", ":8:3  spec.nnodes: `nnodes` is given twice", id="duplicate-key"),
         pytest.param(JOB + "  env: {A: on}\n", ":8:12  spec.env.A: `on` is true to kubectl", id="yaml-trap"),
         pytest.param(edited("digits", "d" * 64), ":3:18  metadata.name: has 64 characters", id="long-name"),
-        pytest.param(edited("nnodes: 2", "nnodes: 0"), ":7:11  spec.nnodes: 0 is too small", id="no-nodes"),
+        pytest.param(edited("nnodes: 2", "nnodes: 0"), ":7:11  spec.nnodes: `0` is too small", id="no-nodes"),
         pytest.param(edited("[train.py]", "[]"), ":6:3  spec.command: is empty", id="empty-command"),
         pytest.param(JOB + "  env: {RANK: '1'}\n", ":8:9  spec.env.RANK: `RANK` is reserved", id="reserved-env"),
         pytest.param(JOB + "  suspend: true\n", "not supported yet", id="not-yet"),

@@ -1,0 +1,275 @@
+"""The cluster commands as a user meets them: the installed program against the fake API server, over real HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.contract.fake_cluster import FakeCluster, Fault
+from tests.unit.cli import program
+
+OBJECTS = ["configmaps/digits-worker", "jobs/digits", "networkpolicies/digits", "services/digits"]
+CREATED = (
+    "service/digits created\nconfigmap/digits-worker created\n"
+    "networkpolicy.networking.k8s.io/digits created\njob.batch/digits created\n"
+)
+HEADER = "context fake, namespace research, mode direct\n"
+
+
+class User:
+    """Somebody with a shell, a job file and a kubeconfig for the fake cluster."""
+
+    def __init__(self, fake: FakeCluster, folder: Path) -> None:
+        self.fake = fake
+        self.folder = folder
+        self.env = {"KUBECONFIG": str(fake.kubeconfig)}
+
+    def write(self, **spec: Any) -> None:
+        """Write job.yaml with these fields beside the usual ones."""
+        metadata = spec.pop("metadata", {"name": "digits"})
+        spec = {"image": "example.com/torch:1", "command": ["train.py"], "nnodes": 2, **spec}
+        job = {"apiVersion": "k8sddp.dev/v1alpha1", "kind": "DDPJob", "metadata": metadata, "spec": spec}
+        (self.folder / "job.yaml").write_text(json.dumps(job))
+
+    def says(self, *words: str) -> program.Ended:
+        """Run `k8sddp WORDS...`."""
+        ended = program.k8sddp(*words, cwd=self.folder, env=self.env)
+        assert "Traceback" not in ended.err
+        return ended
+
+    def starts(self, *words: str) -> subprocess.Popen[str]:
+        """Start `k8sddp WORDS...` and return it running."""
+        return subprocess.Popen(
+            [program.SCRIPTS / "k8sddp", *words],
+            cwd=self.folder,
+            env={**os.environ, **self.env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def refused(self, *words: str, code: int = 1) -> str:
+        """Run a command that must fail, and return its one error sentence."""
+        ended = self.says(*words)
+        assert (code, "") == (ended.code, ended.out)
+        return ended.err.rpartition("error: ")[2].rstrip("\n")
+
+    def pods(self) -> list[str]:
+        """Return the names of the job's pods, by index."""
+        return [self.fake.pod("digits", index) for index in range(2)]
+
+    def fails(self, code: int) -> str:
+        """Let rank 1 end with `code` as the worker reports it; return the sentence."""
+        first, second = self.pods()
+        sentence = f"rank 1 (pod {second}, node node-a) raised ValueError: bad batch"
+        cause = {"rank": 1, "node_rank": 1, "pod": second, "kube_node": "node-a", "class": "exception"}
+        cause |= {"exit_code": code, "exception": "ValueError: bad batch", "traceback": "", "message": sentence}
+        verdict = {"schema": 1, "job": "digits", "outcome": "failed", "attempt": 0, "exit_code": code}
+        text = json.dumps({**verdict, "first_failure": cause, "victims": [0]})
+        self.fake.end_container(second, 79, message=text)
+        self.fake.end_container(first, code, message=text)
+        return sentence
+
+
+@pytest.fixture
+def user(tmp_path: Path) -> Iterator[User]:
+    """Give a user whose cluster is empty and whose job.yaml is good."""
+    with FakeCluster(tmp_path) as fake:
+        user = User(fake, tmp_path)
+        user.write()
+        yield user
+
+
+def test_apply_creates_then_finds_nothing_to_do(user: User) -> None:
+    """The second apply changes nothing, not even a resource version."""
+    first = user.says("apply", "job.yaml")
+    assert (0, CREATED) == (first.code, first.out)
+    assert first.err.startswith(HEADER)
+    versions = [user.fake.object(*name.split("/"))["metadata"]["resourceVersion"] for name in OBJECTS]
+    second = user.says("apply", "job.yaml")
+    assert (0, CREATED.replace("created", "unchanged")) == (second.code, second.out)
+    assert versions == [user.fake.object(*name.split("/"))["metadata"]["resourceVersion"] for name in OBJECTS]
+
+
+def test_changed_spec_is_refused_by_field_and_replaced_on_request(user: User) -> None:
+    """What changed is named with old and new value; --replace starts anew."""
+    user.says("apply", "job.yaml")
+    uid = user.fake.object("jobs", "digits")["metadata"]["uid"]
+    user.write(nnodes=3, env={"A": "1"})
+    assert "spec changed (spec.env.A: added, spec.nnodes: 2 -> 3)" in user.refused("apply", "job.yaml")
+    assert uid == user.fake.object("jobs", "digits")["metadata"]["uid"]
+    replaced = user.says("apply", "job.yaml", "--replace")
+    assert 0 == replaced.code
+    assert replaced.out.startswith("job.batch/digits deleted\n")
+    assert 3 == user.fake.object("jobs", "digits")["spec"]["completions"]
+
+
+def test_finished_job_is_not_applied_again(user: User) -> None:
+    """A finished Job never runs again, so saying `unchanged` would be a lie."""
+    user.says("apply", "job.yaml")
+    user.fails(3)
+    assert "is failed (PodFailurePolicy) and a finished job never runs again" in user.refused("apply", "job.yaml")
+
+
+def test_dry_run_creates_nothing(user: User) -> None:
+    """--dry-run says what would be created."""
+    ended = user.says("apply", "job.yaml", "--dry-run")
+    assert (0, CREATED.replace("created", "created (dry run)")) == (ended.code, ended.out)
+    assert [] == user.fake.names()
+
+
+def test_get_shows_the_table_the_nodes_and_the_first_failure(user: User) -> None:
+    """One table for all jobs; one job adds its nodes and what failed first."""
+    assert (0, "", "no DDP jobs in namespace research\n") == user.says("get")
+    user.says("apply", "job.yaml")
+    sentence = user.fails(3)
+    assert ["NAME", "STATE", "READY", "AGE"] == user.says("get").out.split("\n")[0].split()
+    shown = user.says("get", "digits").out
+    assert f"first failure: {sentence}" in shown
+    assert "exit code 79" in shown
+    assert "digits" == json.loads(user.says("get", "digits", "-o", "json").out)["metadata"]["name"]
+    assert "job.batch/digits\n" == user.says("get", "-o", "name").out
+
+
+def test_logs_shows_one_rank_one_node_or_all(user: User) -> None:
+    """A rank's lines come bare on stdout; whole logs keep their prefixes."""
+    user.says("apply", "job.yaml")
+    first, second = user.pods()
+    assert "node 0 has no log yet" in user.refused("logs", "digits")
+    for pod in (first, second):
+        user.fake.run_pod(pod)
+    user.fake.write_log(first, b"[k8sddp] node 0 of 2", b"[rank 0] epoch 1")
+    user.fake.write_log(second, b"[rank 1] epoch 1 too")
+    assert (0, "epoch 1\n", "[k8sddp] node 0 of 2\n") == user.says("logs", "digits")
+    assert "epoch 1 too\n" == user.says("logs", "digits", "--rank", "1").out
+    assert "[rank 1] epoch 1 too\n" == user.says("logs", "digits", "--node", "1").out
+    assert "[rank 1] epoch 1 too" in user.says("logs", "digits", "--all").out
+    assert "--rank 7: digits has ranks 0 to 1" == user.refused("logs", "digits", "--rank", "7", code=2)
+
+
+def test_delete_removes_everything_and_names_what_is_there(user: User) -> None:
+    """Nothing is left; a wrong name is answered with the right ones."""
+    user.says("apply", "job.yaml")
+    assert "no DDP job digit in namespace research" in user.refused("delete", "digit")
+    assert (0, "job.batch/digits deleted\n") == user.says("delete", "digits")[:2]
+    assert [] == user.fake.names()
+
+
+def read_until(process: subprocess.Popen[str], text: str) -> str:
+    """Return the line of stderr that holds `text`."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if text in line:
+            return line
+    raise AssertionError(f"stderr ended without {text!r}")
+
+
+def test_run_follows_rank_0_and_ends_with_the_jobs_exit_code(user: User) -> None:
+    """The failing rank's code is the command's, its sentence the last but the hint."""
+    with user.starts("run", "job.yaml") as process:
+        read_until(process, "job.batch/digits created")
+        for pod in user.pods():
+            user.fake.run_pod(pod)
+        user.fake.write_log(user.pods()[0], b"[rank 0] epoch 1")
+        assert process.stdout is not None
+        assert "epoch 1\n" == process.stdout.readline()
+        sentence = user.fails(3)
+        assert sentence in read_until(process, "digits failed")
+        assert 3 == process.wait(timeout=20)
+
+
+def test_interrupting_run_detaches_and_leaves_the_job(user: User) -> None:
+    """Ctrl-C never ends a job on the cluster; it says how to come back."""
+    with user.starts("run", "job.yaml") as process:
+        read_until(process, "job.batch/digits created")
+        read_until(process, "waiting: ")
+        process.send_signal(signal.SIGINT)
+        assert "k8sddp logs digits -f" in read_until(process, "come back")
+        assert 130 == process.wait(timeout=20)
+    assert OBJECTS == user.fake.names("pods")
+
+
+def test_warnings_of_the_api_server_are_shown_on_stderr(user: User) -> None:
+    """A Pod Security warning at creation is the only early sign of pods that will never appear."""
+    user.fake.warnings["jobs"] = "would violate PodSecurity"
+    ended = user.says("apply", "job.yaml")
+    assert "would violate PodSecurity" in ended.err
+    assert CREATED == ended.out
+
+
+def test_namespace_in_the_file_and_on_the_command_line_must_agree(user: User) -> None:
+    """As with kubectl, two different namespaces are a mistake."""
+    user.write(metadata={"name": "digits", "namespace": "research"})
+    assert "metadata.namespace is research, but -n says prod" in user.refused("apply", "job.yaml", "-n", "prod", code=2)
+
+
+def test_old_kubernetes_is_refused_before_anything_is_created(user: User) -> None:
+    """The version found, the version needed."""
+    user.fake.version = (1, 30)
+    assert "runs Kubernetes 1.30; k8sddp needs 1.33 or newer" in user.refused("apply", "job.yaml")
+    assert [] == user.fake.names()
+
+
+def test_unaccepted_credentials_are_one_sentence(user: User) -> None:
+    """401 says whose credentials, and nothing is created."""
+    body = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 401, "reason": "Unauthorized"}
+    user.fake.fail(*[Fault(status=401, body=body)] * 8)
+    assert "credentials" in user.refused("apply", "job.yaml")
+    assert [] == user.fake.names()
+
+
+def test_a_missing_permission_names_the_verb_and_the_namespace(user: User) -> None:
+    """403 says who may not do what, where; nothing half-created is left."""
+    user.fake.forbidden.add(("patch", "jobs"))
+    sentence = user.refused("apply", "job.yaml")
+    assert "jane" in sentence
+    assert "namespace research" in sentence
+    assert [] == user.fake.names()
+
+
+def test_a_busy_api_server_is_asked_again(user: User) -> None:
+    """503 slows the command, never stops it."""
+    user.fake.fail(Fault(status=503, headers={"Retry-After": "0"}, method="PATCH"))
+    assert (0, CREATED) == user.says("apply", "job.yaml")[:2]
+
+
+def test_unreachable_api_server_is_named(user: User) -> None:
+    """The server and the context, not a stack of urllib3's."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        text = user.fake.kubeconfig.read_text().replace(user.fake.url, f"http://127.0.0.1:{port}")
+        (user.folder / "closed.yaml").write_text(text)
+        sentence = user.refused("apply", "job.yaml", "--kubeconfig", "closed.yaml")
+    assert f"http://127.0.0.1:{port}" in sentence
+    assert "context fake" in sentence
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param(None, "missing.yaml", id="missing"),
+        pytest.param("a: [", "config.yaml", id="not-yaml"),
+        pytest.param("just words", "config.yaml", id="no-mapping"),
+        pytest.param("{}", "config.yaml", id="empty"),
+    ],
+)
+def test_unusable_kubeconfig_is_named(user: User, text: str | None, message: str) -> None:
+    """Which file, and what is wrong with it."""
+    if text is not None:
+        (user.folder / "config.yaml").write_text(text)
+    name = "missing.yaml" if text is None else "config.yaml"
+    assert message in user.refused("apply", "job.yaml", "--kubeconfig", name)
+
+
+def test_unknown_context_lists_the_known_ones(user: User) -> None:
+    """A misspelt context is answered with what there is."""
+    assert "fake" in user.refused("get", "--context", "fakee")
