@@ -15,7 +15,7 @@ from k8sddp import errors
 from k8sddp.cli import job_file, screen, target, usage
 
 if TYPE_CHECKING:
-    from k8sddp import cluster, plan
+    from k8sddp import cluster, manifest, plan
 
 EXAMPLES = (
     usage.Example("create the job", "apply job.yaml"),
