@@ -74,6 +74,13 @@ def test_a_value_in_a_place_that_is_no_value_is_refused(source):
         rendered(source, a="x")
 
 
+def test_a_value_that_reads_as_another_is_refused():
+    """YAML 1.1 takes the number 1e-05 for a text: the comparison sees it, whatever the writer believed."""
+    assert {"a": 0.5} == rendered("a: {{ a | tojson }}\n", a=0.5)
+    with pytest.raises(errors.RenderError, match="reads as another object"):
+        rendered("a: {{ a | tojson }}\n", a=0.00001)
+
+
 def test_text_that_is_not_yaml_is_refused():
     """A template that is broken is named."""
     with pytest.raises(errors.RenderError, match=r"^t: the text is not YAML"):
