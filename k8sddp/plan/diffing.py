@@ -148,7 +148,7 @@ def _not_ours(existing: Manifest, wanted: Manifest, job_uid: str) -> str:
     for key in (constants.LABEL_APP_MANAGED_BY, constants.LABEL_JOB):
         have, need = manifest.label(existing, key), manifest.label(wanted, key)
         if have != need:
-            return f"exists and is not of this job (label {key} is {have or 'not set'!r}, not {need!r})"
+            return f"exists and is not of this job (label {key} is {repr(have) if have else 'not set'}, not {need!r})"
     for owner in _owners(existing):
         ours = (
             wanted["kind"] != "Job"

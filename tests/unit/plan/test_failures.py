@@ -1,0 +1,151 @@
+"""The first failure in one sentence, and the exit code of the job."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from k8sddp.plan import failures
+from tests.unit.plan.observed import make_ended_pod, make_job, make_pod, make_verdict
+
+FAILED = make_job(conditions={"Failed": "PodFailurePolicy"})
+SENTENCE = "rank 1 (pod digits-1, node node-b) raised ValueError: bad"
+
+
+def first(*pods: Any, job: Any = FAILED) -> failures.Failure:
+    """Return the first failure of the failed job."""
+    return failures.first(job, pods)
+
+
+def test_verdict_of_the_gang_is_believed() -> None:
+    """The coordinator saw all nodes; its sentence, traceback and code are passed on."""
+    said = make_verdict(exit_code=3, message=SENTENCE, traceback="line 1\nline 2")
+    found = first(make_ended_pod(0, exit_code=3, message=said), make_ended_pod(1, exit_code=79, message=said))
+    assert failures.Failure(SENTENCE, 3, "line 1\nline 2") == found
+
+
+def test_verdict_of_the_pod_with_the_final_code_wins() -> None:
+    """A follower may have seen only the end of its connection."""
+    follower = make_ended_pod(0, exit_code=79, message=make_verdict(exit_code=79, message="node 1 left"))
+    decided = make_ended_pod(1, exit_code=1, message=make_verdict(exit_code=1, message=SENTENCE))
+    assert failures.Failure(SENTENCE, 1) == first(follower, decided)
+
+
+def test_out_of_memory_is_named_where_the_gang_only_saw_a_lost_node() -> None:
+    """Nobody in the container can report it; the pod's status does."""
+    lost = make_verdict(exit_code=64, message="node 1 was lost", **{"class": "lost"})
+    killed = make_ended_pod(1, exit_code=137, reason="OOMKilled", kube_node="node-b")
+    killed_job = make_job(conditions={"Failed": "PodFailurePolicy"})
+    limits = {"resources": {"limits": {"memory": "2Gi"}}}
+    killed_job["spec"]["template"]["spec"]["containers"][0].update(limits)
+    found = first(make_ended_pod(0, exit_code=64, message=lost), killed, job=killed_job)
+    expected = (
+        "pod digits-1-abcde (Kubernetes Node node-b) ran out of memory (OOMKilled, limit 2Gi): "
+        "raise spec.resources.memory"
+    )
+    assert (expected, 64) == (found.sentence, found.exit_code)
+
+
+def test_exception_stays_the_cause_where_another_pod_was_ended_after_it() -> None:
+    """An eviction during the ending is no cause."""
+    raised = make_ended_pod(0, exit_code=1, message=make_verdict(message=SENTENCE))
+    evicted = make_pod(1, phase="Failed", status={"reason": "Evicted", "message": "disk"})
+    assert SENTENCE == first(raised, evicted).sentence
+
+
+@pytest.mark.parametrize(
+    ("expected", "pod"),
+    [
+        ("was evicted by its Kubernetes Node (The node was low on resource: memory.)",
+         make_pod(phase="Failed", status={"reason": "Evicted", "message": "The node was low on resource: memory."})),
+        ("was preempted by a pod of higher priority",
+         make_pod(phase="Failed", status={"conditions": [
+             {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}]})),
+        ("was ended because its Kubernetes Node shut down", make_pod(phase="Failed", status={"reason": "Terminated"})),
+        ("was lost with its Kubernetes Node", make_pod(phase="Failed", status={"reason": "NodeLost"})),
+        ("could not start its container (exec: python3: not found)",
+         make_ended_pod(exit_code=128, reason="StartError", message="exec: python3: not found")),
+        ("exited with code 137 (killed by signal 9)", make_ended_pod(exit_code=137)),
+        ("exited with code 5: Killed by the admin", make_ended_pod(exit_code=5, message="Killed by the admin")),
+    ],
+    ids=["evicted", "preempted", "node shutdown", "node lost", "cannot start", "signal", "plain text"],
+)  # fmt: skip
+def test_pod_that_kubernetes_ended_is_explained(expected: str, pod: Any) -> None:
+    """One table row, one sentence."""
+    assert f"pod digits-0-abcde (Kubernetes Node node-a) {expected}" == first(pod).sentence
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "",
+        "{",
+        '{"first_failure": {"mess',
+        "[]",
+        "null",
+        '"text"',
+        '{"first_failure": 7, "exit_code": "x"}',
+        "\x00\ufffd",
+    ],
+)
+def test_termination_message_that_is_no_verdict_is_survived(message: str) -> None:
+    """Cut off at 4096 bytes, empty, or another program's: the container's own code is said."""
+    found = first(make_ended_pod(0, exit_code=3, message=message))
+    assert found.sentence.startswith("pod digits-0-abcde (Kubernetes Node node-a) exited with code 3")
+    assert 3 == found.exit_code
+
+
+def test_verdict_without_a_sentence_falls_back_to_the_container() -> None:
+    """A newer or older worker may write other keys."""
+    found = first(make_ended_pod(0, exit_code=2, message='{"schema": 9, "first_failure": {"new": "key"}}'))
+    assert "pod digits-0-abcde (Kubernetes Node node-a) exited with code 2" == found.sentence
+
+
+@pytest.mark.parametrize(
+    ("expected", "reason"),
+    [
+        (
+            "the Job failed: the job ran longer than spec.activeDeadlineSeconds (60 s); no pod is left",
+            "DeadlineExceeded",
+        ),
+        ("the Job failed: a node failed more often than the Job allows; no pod is left", "MaxFailedIndexesExceeded"),
+        ("the Job failed: SomethingNew; no pod is left", "SomethingNew"),
+    ],
+)
+def test_job_without_pods_says_its_own_reason(expected: str, reason: str) -> None:
+    """Deleted pods take their messages along."""
+    job = make_job(conditions={"Failed": reason}, spec={"activeDeadlineSeconds": 60})
+    found = first(job=job)
+    assert found.sentence.startswith(expected)
+    assert 1 == found.exit_code
+
+
+def test_deadline_is_the_cause_whatever_code_the_stopped_ranks_had() -> None:
+    """SIGTERM makes every container exit; none of them failed."""
+    job = make_job(conditions={"Failed": "DeadlineExceeded"}, spec={"activeDeadlineSeconds": 60})
+    assert "activeDeadlineSeconds (60 s)" in first(make_ended_pod(0, exit_code=143), job=job).sentence
+
+
+def test_stopped_and_following_containers_are_no_failure() -> None:
+    """79 and 143 are ways to leave; the first real code counts."""
+    pods = (
+        make_ended_pod(0, exit_code=143, finished="00:00:01"),
+        make_ended_pod(1, exit_code=79, finished="00:00:02"),
+        make_ended_pod(2, exit_code=9, finished="00:00:03"),
+    )
+    found = first(*pods)
+    assert (9, True) == (found.exit_code, "digits-2-abcde" in found.sentence)
+
+
+def test_earliest_of_equal_failures_is_named() -> None:
+    """Without a verdict the time decides."""
+    late, early = make_ended_pod(0, finished="00:00:09"), make_ended_pod(1, finished="00:00:03")
+    assert "digits-1-abcde" in first(late, early).sentence
+
+
+def test_long_sentences_are_cut_to_one_line() -> None:
+    """A message may be 4 KB of anything."""
+    found = first(make_ended_pod(0, message=make_verdict(message="word \n" * 900)))
+    assert len(found.sentence) <= 200
+    assert "\n" not in found.sentence

@@ -1,0 +1,145 @@
+"""What is said about a job: its state, its nodes, times, and how it ended."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+
+from k8sddp import constants, plan
+from k8sddp.plan import statuses
+from tests.unit.plan.observed import make_ended_pod, make_job, make_pod, make_verdict
+
+NOW = datetime(2026, 11, 24, 0, 5, tzinfo=timezone.utc)
+RUNNING = (make_pod(0), make_pod(1, kube_node="node-b"))
+
+
+def status(job: Any = None, pods: Any = RUNNING, events: Any = ()) -> plan.JobStatus:
+    """Return the status five minutes after the job was made."""
+    return plan.status(job or make_job(), pods, events, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("expected", "job", "pods"),
+    [
+        ("Pending", make_job(), ()),
+        ("Pending", make_job(), (make_pod(0, phase="Pending", ready=False, kube_node=""),)),
+        ("Starting", make_job(), (make_pod(0, phase="Pending"), make_pod(1, phase="Pending", kube_node=""))),
+        ("Starting", make_job(), (make_pod(0), make_pod(1, ready=False))),
+        ("Starting", make_job(), (make_pod(0),)),
+        ("Running", make_job(), RUNNING),
+        ("Running", make_job(), (make_pod(0), make_ended_pod(1, exit_code=0, reason="Completed"))),
+        ("Failing", make_job(), (make_pod(0), make_ended_pod(1, exit_code=1))),
+        ("Failing", make_job(conditions={"FailureTarget": "PodFailurePolicy"}), RUNNING),
+        ("Completing", make_job(conditions={"SuccessCriteriaMet": "SuccessPolicy"}), RUNNING),
+        ("Complete", make_job(conditions={"SuccessCriteriaMet": "", "Complete": ""}), RUNNING),
+        ("Failed", make_job(conditions={"FailureTarget": "", "Failed": ""}), RUNNING),
+        ("Suspended", make_job(spec={"suspend": True}), ()),
+        ("Deleting", make_job(deletionTimestamp="2026-11-24T00:00:00Z"), RUNNING),
+    ],
+)  # fmt: skip
+def test_state_is_one_word(expected: str, job: Any, pods: Any) -> None:
+    """Final conditions first, then what ends, then what the pods do."""
+    assert expected == status(job, pods).state
+
+
+def test_interrupted_creation_is_incomplete() -> None:
+    """Suspended by us and marked: not the same as suspended by somebody."""
+    job = make_job(spec={"suspend": True})
+    job["metadata"]["annotations"][constants.ANNOTATION_INCOMPLETE] = "true"
+    assert "Incomplete" == status(job, ()).state
+
+
+@pytest.mark.parametrize(
+    ("expected", "state"),
+    [("Complete", "Complete"), ("Failed", "Failed"), ("Running", None)],
+)
+def test_only_complete_and_failed_are_finished(expected: str, state: str | None) -> None:
+    """Everything else may still change."""
+    found = status(make_job(conditions={state: ""} if state else {}))
+    assert expected == found.state
+    assert (state is not None) == found.finished
+    assert (found.exit_code is not None) == found.finished
+
+
+def test_nodes_show_pod_kube_node_state_and_note() -> None:
+    """One row per completion index, a missing pod included."""
+    job = make_job(spec={"completions": 3})
+    pods = (make_pod(0), make_ended_pod(1, exit_code=137, reason="OOMKilled", kube_node="node-b"))
+    expected = (
+        plan.NodeStatus(0, "digits-0-abcde", "node-a", "Running", ""),
+        plan.NodeStatus(1, "digits-1-abcde", "node-b", "Failed", "OOMKilled"),
+        plan.NodeStatus(2, "", "", "Missing", ""),
+    )
+    found = status(job, pods)
+    assert expected == found.nodes
+    assert (1, 3) == (found.ready, found.nnodes)
+
+
+@pytest.mark.parametrize(
+    ("expected", "pod"),
+    [
+        ("exit code 7", make_ended_pod(exit_code=7)),
+        ("", make_ended_pod(exit_code=0, reason="Completed")),
+        ("ImagePullBackOff", make_pod(phase="Pending", container={"waiting": {"reason": "ImagePullBackOff"}})),
+        ("Evicted", make_pod(phase="Failed", status={"reason": "Evicted"})),
+    ],
+    ids=["exit code", "done", "waiting", "evicted"],
+)
+def test_note_says_why_it_does_not_run(expected: str, pod: Any) -> None:
+    """Kubernetes' own word, which people search for; of a plain error the exit code."""
+    assert expected == status(pods=(pod,)).nodes[0].note
+
+
+def test_replacement_counts_instead_of_the_pod_it_replaces() -> None:
+    """An index may have several pods; the one that is not ending, then the youngest."""
+    old = make_pod(0, uid="old", name="digits-0-older", deletionTimestamp="2026-11-24T00:04:00Z")
+    new = make_pod(0, uid="new", name="digits-0-newer", creationTimestamp="2026-11-24T00:04:30Z")
+    for pods in ((old, new), (new, old)):
+        assert "digits-0-newer" == status(pods=pods).nodes[0].pod
+
+
+def test_pods_of_no_index_are_left_out() -> None:
+    """A pod that carries the label by mistake is no node."""
+    stray = make_pod(0, labels={})
+    assert ["Missing", "Missing"] == [node.state for node in status(pods=(stray,)).nodes]
+
+
+def test_times_end_with_the_job() -> None:
+    """Age goes on, the duration stops."""
+    job = make_job(conditions={"Complete": ""})
+    assert (300.0, 290.0) == (status().age, status().duration)
+    job["status"]["completionTime"] = "2026-11-24T00:01:10Z"
+    assert (300.0, 60.0) == (status(job).age, status(job).duration)
+    failed = make_job(conditions={"Failed": ""})
+    failed["status"]["conditions"][0]["lastTransitionTime"] = "2026-11-24T00:00:40Z"
+    assert 30.0 == status(failed).duration
+
+
+def test_job_that_has_not_started_has_no_duration() -> None:
+    """No status at all is what a new Job has."""
+    job = make_job(spec={"suspend": True})
+    del job["status"]
+    assert status(job, ()).duration is None
+
+
+@pytest.mark.parametrize(
+    ("expected", "seconds"),
+    [("0s", -5), ("0s", 0.9), ("59s", 59), ("1m", 60), ("2m5s", 125), ("15m", 959), ("3h20m", 12000), ("9d", 777600)],
+)
+def test_age_is_short(expected: str, seconds: float) -> None:
+    """As kubectl shows it: the second unit only below ten of the first."""
+    assert expected == statuses.age(seconds)
+
+
+def test_complete_job_ends_with_zero_and_says_no_failure() -> None:
+    """A pod that failed on the way does not matter any more."""
+    found = status(make_job(conditions={"Complete": ""}), (make_ended_pod(1, message=make_verdict(message="x")),))
+    assert (0, "", "") == (found.exit_code, found.first_failure, found.waiting)
+
+
+def test_running_job_waits_for_nothing() -> None:
+    """The sentence is there only when something is not as it should be."""
+    assert "" == status().waiting
+    assert "" != status(pods=()).waiting

@@ -1,0 +1,184 @@
+"""Why a job does not run, in one sentence per kind of reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from k8sddp import constants, plan
+from tests.unit.plan.observed import make_ended_pod, make_event, make_job, make_pod
+
+POD = "pod digits-0-abcde"
+
+
+def reason(*pods: Any, job: Any = None, events: Any = ()) -> str:
+    """Return the sentence for a job with these pods."""
+    return plan.reason(job or make_job(), pods, events)
+
+
+def waiting_for(kind: str, message: str = "") -> Any:
+    """Return a pod whose container waits."""
+    return make_pod(phase="Pending", ready=False, container={"waiting": {"reason": kind, "message": message}})
+
+
+PENDING = make_pod(phase="Pending", ready=False)
+
+
+@pytest.mark.parametrize(
+    ("expected", "pod"),
+    [
+        (f"{POD}: image img cannot be pulled: not found: manifest unknown",
+         waiting_for("ImagePullBackOff", 'Back-off pulling image "img": ErrImagePull: not found: manifest unknown')),
+        (f"{POD}: image img cannot be pulled: no further reason is given "
+         "(is the name right, and may the cluster pull it)",
+         waiting_for("ImagePullBackOff", 'Back-off pulling image "img"')),
+        (f"{POD}: image img cannot be pulled: 401 Unauthorized", waiting_for("ErrImagePull", "401 Unauthorized")),
+        (f"{POD}: image img is not a valid image name", waiting_for("InvalidImageName", "parse")),
+        (f"{POD}: image img is not on the Kubernetes Node and imagePullPolicy is Never",
+         waiting_for("ErrImageNeverPull")),
+        (f'{POD}: its container cannot be configured: secret "s" not found',
+         waiting_for("CreateContainerConfigError", 'secret "s" not found')),
+        (f"{POD} waits for its container to start", waiting_for("ContainerCreating")),
+        (f"{POD} waits for the scheduler", make_pod(phase="Pending", ready=False, kube_node="")),
+        (f"{POD} runs and waits for the other nodes, or its ranks are just starting", make_pod(ready=False)),
+        (f"{POD} is lost: its Kubernetes Node node-a does not answer", make_pod(phase="Unknown")),
+    ],
+)  # fmt: skip
+def test_pod_that_does_not_run_is_explained(expected: str, pod: Any) -> None:
+    """Container states, then phases."""
+    assert expected == reason(pod, make_pod(1))
+
+
+def test_unschedulable_pod_repeats_the_scheduler_without_preemption() -> None:
+    """The second half of its message says the same for preemption."""
+    message = (
+        "0/3 nodes are available: 3 Insufficient nvidia.com/gpu. preemption: 0/3 nodes are available: 3 No victims."
+    )
+    conditions = [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}]
+    pod = make_pod(phase="Pending", kube_node="", status={"conditions": conditions})
+    expected = f"{POD}: no Kubernetes Node fits: 0/3 nodes are available: 3 Insufficient nvidia.com/gpu"
+    assert expected == reason(make_pod(1), pod)
+
+
+def test_scheduling_gate_is_named() -> None:
+    """Another controller holds it back."""
+    conditions = [{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}]
+    pod = make_pod(phase="Pending", kube_node="", status={"conditions": conditions})
+    pod["spec"]["schedulingGates"] = [{"name": "kueue.x-k8s.io/topology"}]
+    assert f"{POD} is held back by the scheduling gate kueue.x-k8s.io/topology" == reason(pod)
+
+
+@pytest.mark.parametrize(
+    ("expected", "message"),
+    [
+        ("the namespace's quota is used up: exceeded quota: compute, requested: cpu=4, used: cpu=8, limited: cpu=8",
+         'Error creating: pods "digits-0-x" is forbidden: exceeded quota: compute, requested: cpu=4, used: cpu=8, '
+         "limited: cpu=8"),
+        ('the namespace\'s Pod Security level refuses the pods: violates PodSecurity "restricted:latest": privileged',
+         'Error creating: pods "digits-0-x" is forbidden: violates PodSecurity "restricted:latest": privileged'),
+        ("its service account does not exist: error looking up service account ns/sa: serviceaccount \"sa\" not found",
+         'Error creating: pods "digits-0-x" is forbidden: error looking up service account ns/sa: '
+         'serviceaccount "sa" not found'),
+        ("its priority class does not exist: no PriorityClass with name high was found",
+         'Error creating: pods "digits-0-x" is forbidden: no PriorityClass with name high was found'),
+        ("its pods cannot be created: Internal error occurred: webhook x is down",
+         "Error creating: Internal error occurred: webhook x is down"),
+    ],
+    ids=["quota", "pod security", "service account", "priority class", "other"],
+)  # fmt: skip
+def test_refused_pods_are_explained_by_the_jobs_events(expected: str, message: str) -> None:
+    """There is no pod that could say it."""
+    assert expected == reason(events=[make_event("FailedCreate", message, kind="Job", name="digits")])
+
+
+def test_event_of_a_refusal_that_is_over_is_not_repeated() -> None:
+    """All pods exist: what was refused before does not matter."""
+    event = make_event("FailedCreate", "Error creating: exceeded quota", kind="Job", name="digits")
+    assert "" == reason(make_pod(0), make_pod(1), events=[event])
+
+
+@pytest.mark.parametrize(
+    ("expected", "kind", "message"),
+    [
+        ('a volume cannot be mounted: configmap "c" not found', "FailedMount", 'configmap "c" not found'),
+        ("a volume cannot be attached: timed out", "FailedAttachVolume", "timed out"),
+        ("its sandbox cannot be made: no network", "FailedCreatePodSandBox", "no network"),
+    ],
+)
+def test_events_explain_what_the_container_state_does_not(expected: str, kind: str, message: str) -> None:
+    """ContainerCreating alone says nothing."""
+    assert f"{POD}: {expected}" == reason(waiting_for("ContainerCreating"), events=[make_event(kind, message)])
+
+
+def test_newest_event_counts() -> None:
+    """A mount that failed once and an image that is being pulled now."""
+    events = [
+        make_event("FailedMount", "no", at="00:00:20"),
+        make_event("Pulling", 'Pulling image "big/image:1"', at="00:00:30"),
+    ]
+    assert f"{POD} is pulling image big/image:1" == reason(PENDING, events=events)
+    assert f"{POD}: a volume cannot be mounted: no" == reason(PENDING, events=events[:1])
+
+
+def test_events_of_other_pods_are_not_believed() -> None:
+    """A namespace has many pods."""
+    event = make_event("FailedMount", "not mine", name="other-0")
+    assert "not mine" not in reason(PENDING, events=[event])
+
+
+@pytest.mark.parametrize(
+    ("expected", "labels", "spec"),
+    [
+        ("it waits in the Kueue queue team-a", {"kueue.x-k8s.io/queue-name": "team-a"}, {}),
+        ("kueue.x-k8s.io/multikueue keeps it suspended; ", {}, {"managedBy": "kueue.x-k8s.io/multikueue"}),
+        ("it is suspended (spec.suspend is true); `kubectl patch job digits ", {}, {}),
+    ],
+    ids=["kueue", "managed by", "by hand"],
+)
+def test_suspended_job_says_who_waits_for_whom(expected: str, labels: Any, spec: Any) -> None:
+    """And how it goes on."""
+    job = make_job(spec={"suspend": True, **spec})
+    job["metadata"]["labels"].update(labels)
+    assert reason(job=job).startswith(expected)
+
+
+def test_interrupted_creation_says_that_apply_finishes_it() -> None:
+    """Nothing has run."""
+    job = make_job(spec={"suspend": True})
+    job["metadata"]["annotations"][constants.ANNOTATION_INCOMPLETE] = "true"
+    assert "its creation was interrupted; apply again finishes it" == reason(job=job)
+
+
+def test_pod_that_is_being_ended_says_why() -> None:
+    """A drained or tainted Kubernetes Node."""
+    conditions = [{"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager"}]
+    pod = make_pod(status={"conditions": conditions}, deletionTimestamp="2026-11-24T00:00:00Z")
+    assert f"{POD} on Kubernetes Node node-a is being ended (DeletionByTaintManager)" in reason(pod)
+
+
+def test_missing_pods_are_counted_from_the_lowest_index() -> None:
+    """Before the first pod, and in the back-off of the Job."""
+    assert "its pods have not been made yet" == reason()
+    assert "node 1 has no pod yet; the Job makes a new one after its back-off (10 s or more)" == reason(make_pod(0))
+
+
+@pytest.mark.parametrize(
+    ("expected", "job"),
+    [
+        ("", make_job(conditions={"Complete": ""})),
+        ("", make_job(conditions={"Failed": ""})),
+        ("it is being deleted", make_job(deletionTimestamp="2026-11-24T00:00:00Z")),
+    ],
+    ids=["complete", "failed", "deleting"],
+)
+def test_job_that_is_over_waits_for_nothing(expected: str, job: Any) -> None:
+    """What its pods look like does not matter."""
+    assert expected == reason(make_ended_pod(0), job=job)
+
+
+def test_long_message_is_cut() -> None:
+    """An image pull error repeats itself for a kilobyte."""
+    text = reason(waiting_for("ErrImagePull", "very long " * 200))
+    assert len(text) < 300
+    assert text.endswith("...")
