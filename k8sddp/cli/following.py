@@ -1,8 +1,9 @@
 """Follow a running job: the logs of the nodes that are asked for, and why it waits.
 
 One thread watches the job, one per pod reads that pod's log from its beginning, and all speak to the main thread
-through one queue. A pod that replaces a lost one is picked up by itself. Nothing is missed at the end: it is reported
-when the logs have ended too, or LAST_WORDS seconds later, should a lost Kubernetes Node never close its log.
+through one queue; it alone writes, because a daemon thread that holds stdout when Python ends would abort it. A pod
+that replaces a lost one is picked up by itself. Nothing is missed at the end: it is reported when the logs have ended
+too, or after LAST_WORDS seconds without a word, should a lost Kubernetes Node never close its log.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from k8sddp import constants, errors
 from k8sddp.cli import jobs
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from k8sddp.manifest import Manifest
 
 LAST_WORDS: Final = 10.0
+MAX_WAITING: Final = 1024  # lines read and not yet written: a slow terminal slows the reading, not our memory
 MAX_NODES: Final = 64  # each is a connection to the API server
 
 
@@ -30,6 +32,16 @@ def is_readable(pod: Manifest) -> bool:
         if container["name"] == constants.CONTAINER_NAME:
             return bool({"running", "terminated"} & set(container.get("state") or ()))
     return False
+
+
+class _LogEnded(NamedTuple):
+    """The log of a pod has been read to its end, or as far as it can be."""
+
+    uid: str
+    fault: str = ""
+
+
+_News = bytes | _LogEnded | BaseException | tuple["plan.Snapshot"]
 
 
 class Follower:
@@ -51,9 +63,9 @@ class Follower:
         self._tell = tell
         self._tail = tail
         self._since = since
-        self._inbox: queue.SimpleQueue[plan.Snapshot | BaseException | None] = queue.SimpleQueue()
-        self._readers: dict[str, threading.Thread] = {}  # by pod uid
-        self._speaking = threading.Lock()  # lines of several pods do not mix
+        self._inbox: queue.Queue[_News] = queue.Queue(MAX_WAITING)
+        self._seen: set[str] = set()  # uids of the pods whose logs are or were read
+        self._reading: set[str] = set()
         self._said = ""
 
     def follow(self, nodes: Sequence[int]) -> plan.JobStatus:
@@ -61,23 +73,28 @@ class Follower:
 
         Raises NotFoundError when the job is deleted meanwhile, and the ClusterError that ends the watch.
         """
-        threading.Thread(target=self._watch, daemon=True).start()
+        _start(self._watch)
         status: plan.JobStatus | None = None
         deadline: float | None = None
         while True:
-            news = self._receive(deadline)
-            if isinstance(news, BaseException):
-                raise news
-            if news is not None:
-                status = self._take(news, nodes)
-                deadline = time.monotonic() + LAST_WORDS if status.finished else None
-            if status is not None and deadline is not None:
-                reading = any(reader.is_alive() for reader in self._readers.values())
-                if not reading or time.monotonic() >= deadline:
-                    return status
+            match self._receive(deadline):
+                case bytes() as line:
+                    self._emit(line)
+                    deadline = deadline and time.monotonic() + LAST_WORDS
+                case _LogEnded() as end:
+                    self._reading.discard(end.uid)
+                    if end.fault:
+                        self._tell(end.fault)
+                case (snapshot,):
+                    status = self._take(snapshot, nodes)
+                    deadline = time.monotonic() + LAST_WORDS if status.finished else None
+                case BaseException() as fault:
+                    raise fault
+            if status is not None and deadline is not None and (not self._reading or time.monotonic() >= deadline):
+                return status
 
-    def _receive(self, deadline: float | None) -> plan.Snapshot | BaseException | None:
-        """Return the next snapshot or fault; None where a log has ended or the time is up."""
+    def _receive(self, deadline: float | None) -> _News | None:
+        """Return what comes next, None where the time is up."""
         try:
             return self._inbox.get(timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
         except queue.Empty:
@@ -103,28 +120,30 @@ class Follower:
 
         try:
             for snapshot in cluster.follow(self._connection, self._name):
-                self._inbox.put(snapshot)
+                self._inbox.put((snapshot,))
         except BaseException as error:  # raised again by the main thread
             self._inbox.put(error)
 
     def _read(self, pod: Manifest) -> None:
-        uid = pod["metadata"]["uid"]
-        if uid not in self._readers:
-            thread = threading.Thread(target=self._copy, args=(pod["metadata"]["name"],), daemon=True)
-            self._readers[uid] = thread
-            thread.start()
+        name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
+        if uid not in self._seen:
+            self._seen.add(uid)
+            self._reading.add(uid)
+            _start(lambda: self._copy(name, uid))
 
-    def _copy(self, pod: str) -> None:
+    def _copy(self, pod: str, uid: str) -> None:
         from k8sddp import cluster
 
         try:
             for line in cluster.logs(self._connection, pod, follow=True, tail=self._tail, since=self._since):
-                with self._speaking:
-                    self._emit(line)
+                self._inbox.put(line)
         except errors.ClusterError as error:
-            self._tell(f"the log of pod {pod} ends here: {error}")
-        except BaseException as error:  # a closed pipe, above all; raised again by the main thread
+            self._inbox.put(_LogEnded(uid, f"the log of pod {pod} ends here: {error}"))
+        except BaseException as error:  # raised again by the main thread
             self._inbox.put(error)
-        finally:
-            # Wakes the main thread, which then finds this thread dead or about to be.
-            self._inbox.put(None)
+        else:
+            self._inbox.put(_LogEnded(uid))
+
+
+def _start(work: Callable[[], None]) -> None:
+    threading.Thread(target=work, daemon=True).start()

@@ -6,9 +6,10 @@ are flushed at once, because they are progress. Nothing here knows what is print
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from k8sddp import errors
@@ -27,19 +28,16 @@ def out(text: str) -> None:
 
     Raises K8sddpError where it cannot be written (a full disk); a closed pipe stays BrokenPipeError.
     """
-    try:
+    with _writing():
         print(text, flush=True)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise errors.K8sddpError(f"standard output: cannot be written ({error.strerror})") from error
 
 
 def raw(data: bytes) -> None:
-    """Write log bytes to stdout exactly as they came."""
-    sys.stdout.flush()
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
+    """Write log bytes to stdout exactly as they came; raises as `out` does."""
+    with _writing():
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
 
 
 def line(data: bytes) -> None:
@@ -88,6 +86,16 @@ def paint(text: str, colour: str, *, tty: bool, environ: Mapping[str, str]) -> s
 def _painted(text: str, colour: str) -> str:
     """Return `text` as stderr shows it."""
     return paint(text, colour, tty=sys.stderr is not None and sys.stderr.isatty(), environ=os.environ)
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise errors.K8sddpError(f"standard output: cannot be written ({error.strerror})") from error
 
 
 def _labelled(label: str, colour: str, text: str) -> None:
