@@ -12,6 +12,8 @@ import os
 import sys
 import time
 
+import k8sddp_teardown  # now: once the script runs, this folder is off sys.path
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -162,8 +164,6 @@ def _redirect(path: str) -> None:
 
 def _watch_end() -> None:
     import atexit
-
-    import k8sddp_teardown
 
     if _state["watched"]:
         return  # a launcher that became a rank, or a child forked from one

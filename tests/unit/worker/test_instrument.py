@@ -1,0 +1,141 @@
+"""What our sitecustomize does to the processes below the launcher, and what it leaves alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from k8sddp.worker import main
+
+PRINT = "import sys; print(sys.excepthook is sys.__excepthook__, [p for p in sys.path if 'instrument' in p])"
+
+
+class Ranks:
+    """The pipes that the worker makes for rank 3, with what has been written into them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+        self._fds = {name: self._pipe(name) for name in ("events", "rank-3.out")}
+
+    def _pipe(self, name: str) -> int:
+        os.mkfifo(self.folder / name)
+        return os.open(self.folder / name, os.O_RDWR | os.O_NONBLOCK)
+
+    def __enter__(self) -> Ranks:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for fd in self._fds.values():
+            os.close(fd)
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {"K8SDDP_RANK_DIR": str(self.folder), "RANK": "3", "LOCAL_RANK": "1"}
+
+    def output(self) -> str:
+        return self._read("rank-3.out").decode()
+
+    def events(self) -> list[dict[str, object]]:
+        return [json.loads(line) for line in self._read("events").splitlines()]
+
+    def _read(self, name: str) -> bytes:
+        try:
+            return os.read(self._fds[name], 1 << 20)
+        except BlockingIOError:
+            return b""
+
+
+def run(words: str, env: dict[str, str], *, path: str = "") -> subprocess.CompletedProcess[str]:
+    """Run Python code with our folder first on PYTHONPATH."""
+    everything = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": os.pathsep.join(filter(None, [main.instrument_dir(), path])),
+        **env,
+    }
+    return subprocess.run(
+        [sys.executable, "-c", words], env=everything, capture_output=True, text=True, timeout=30, check=False
+    )
+
+
+def test_a_rank_reports_and_writes_to_its_own_pipe(tmp_path: Path) -> None:
+    """Python's and C's output go to the rank's pipe, its start and its exception to the event pipe."""
+    with Ranks(tmp_path / "ranks") as ranks:
+        done = run("import os; print('py', flush=True); os.system('echo c'); raise ValueError('bad')", ranks.env)
+        output, events = ranks.output(), ranks.events()
+    assert ("", "", 1) == (done.stdout, done.stderr, done.returncode)
+    assert output.startswith("py\nc\nTraceback")
+    assert [("start", 3), ("exception", 3)] == [(event["event"], event["rank"]) for event in events]
+    assert "ValueError: bad" == events[1]["exception"]
+
+
+def test_torchs_error_file_is_written_when_nobody_else_did(tmp_path: Path) -> None:
+    """In torch's own format; a file that @record has written stays."""
+    with Ranks(tmp_path / "ranks") as ranks:
+        env = {**ranks.env, "TORCHELASTIC_ERROR_FILE": str(tmp_path / "error.json")}
+        run("1/0", env)
+        written = json.loads((tmp_path / "error.json").read_text())
+        (tmp_path / "error.json").write_text("mine")
+        run("1/0", env)
+    assert "ZeroDivisionError: division by zero" == written["message"]["message"]
+    assert written["message"]["extraInfo"]["py_callstack"].startswith("Traceback")
+    assert "mine" == (tmp_path / "error.json").read_text()
+
+
+def test_a_huge_exception_fits_one_atomic_write(tmp_path: Path) -> None:
+    """The event is cut, not torn: JSON of at most PIPE_BUF bytes."""
+    with Ranks(tmp_path / "ranks") as ranks:
+        run("raise ValueError('\\u00fc' * 10_000)", ranks.env)
+        event = ranks.events()[1]
+    assert len(json.dumps(event)) < 4096
+    assert str(event["exception"]).startswith("ValueError: \u00fc\u00fc")
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        pytest.param({}, id="outside of a job"),
+        pytest.param(
+            {"K8SDDP_RANK_DIR": "/nowhere", "RANK": "3", "LOCAL_RANK": "1", "K8SDDP_RANK_PID": "1"}, id="below a rank"
+        ),
+    ],
+)
+def test_other_processes_are_left_alone(env: dict[str, str]) -> None:
+    """No hook, nothing on sys.path, no output touched."""
+    assert "True []\n" == run(PRINT, env).stdout
+
+
+def test_a_process_without_its_pipes_runs_on() -> None:
+    """Whatever is wrong with our folder, the user's program does not notice."""
+    done = run(PRINT, {"K8SDDP_RANK_DIR": "/nowhere", "RANK": "3", "LOCAL_RANK": "1"})
+    assert ("False []\n", "", 0) == (done.stdout, done.stderr, done.returncode)
+
+
+def test_the_images_own_sitecustomize_runs_too(tmp_path: Path) -> None:
+    """It is loaded after ours, and is what `import sitecustomize` then gives."""
+    (tmp_path / "sitecustomize.py").write_text("print('the image')\nMARK = 7\n")
+    done = run("import sitecustomize; print(sitecustomize.MARK)", {}, path=str(tmp_path))
+    assert ("the image\n7\n", "") == (done.stdout, done.stderr)
+
+
+def test_a_child_of_the_launcher_becomes_a_rank_when_it_joins(tmp_path: Path) -> None:
+    """Long after the start, when our folder is off sys.path: output, hook and events are those of the rank."""
+    words = "import sys; sys.modules['k8sddp_rank'].become_rank(3); print('joined', flush=True); raise KeyError('x')"
+    with Ranks(tmp_path / "ranks") as ranks:
+        done = run(words, {"K8SDDP_RANK_DIR": str(ranks.folder), "K8SDDP_LAUNCHER_PID": "1"})
+        assert ranks.output().startswith("joined\n")
+        assert ["start", "exception"] == [event["event"] for event in ranks.events()]
+    assert ("", "") == (done.stdout, done.stderr)
+
+
+def test_a_scripts_own_import_of_k8sddp_is_not_touched(tmp_path: Path) -> None:
+    """Our modules come by their bare names: no package k8sddp is in sys.modules before the script asks for one."""
+    words = "import sys; print([name for name in sys.modules if name.partition('.')[0] == 'k8sddp'])"
+    with Ranks(tmp_path / "ranks") as ranks:
+        run(words, ranks.env)
+        assert "[]\n" == ranks.output()
