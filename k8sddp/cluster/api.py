@@ -100,7 +100,9 @@ class Cluster:
         more = ""
         while True:
             page = [*query, ("limit", str(PAGE)), *([("continue", more)] if more else [])]
-            answer = self.transport.request("GET", self.path(api_version, kind), query=page, accepted=(410,))
+            answer = self.transport.request(
+                "GET", self.path(api_version, kind), query=page, accepted=(410,) if more else ()
+            )
             if answer.status == 410:  # the pages are too old to go on: start again
                 items, more = [], ""
                 continue
@@ -170,7 +172,7 @@ class Cluster:
             "DELETE", self.path(*ref), body=json.dumps(options).encode(), accepted=(404, 409)
         )
         if answer.status == 409:
-            if uid and b"UID in precondition" in answer.body:
+            if uid and _UID_DIFFERS.search(answer.body):
                 return False  # the object meant is gone; another of its name is there
             raise answers.error("DELETE", self.path(*ref), 409, answer.body, target=self.transport.target)
         return answer.status != 404
@@ -181,6 +183,9 @@ class Cluster:
         path = f"{root}/namespaces/{quote(self.namespace, safe='')}/{_PLURALS[api_version, kind]}"
         return path + (f"/{quote(name, safe='')}" if name else "")
 
+
+# The two places of the API server that compare the uid word it differently (rest/delete.go, storage/interfaces.go).
+_UID_DIFFERS: Final = re.compile(rb"UID in (?:the )?precondition")
 
 # What go-yaml refuses, folds or misreads inside a double-quoted scalar when it is not escaped.
 _NOT_YAML: Final = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")

@@ -7,9 +7,9 @@ credential plugin) is a KubeconfigError here, so that no request fails with a ri
 from __future__ import annotations
 
 import base64
-import binascii
 import os
 import shutil
+import socket
 import ssl
 import warnings
 from collections.abc import Mapping
@@ -21,6 +21,7 @@ from k8sddp.cluster import answers, kubeconfig, transport
 from k8sddp.cluster.answers import Target
 from k8sddp.cluster.api import Cluster
 
+MAX_CONNECTIONS: Final = 128  # the pool complains on stderr beyond; one log stream each
 _SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
@@ -81,6 +82,19 @@ def _client(config: Mapping[str, Any], target: Target) -> Any:
         raise answers.credentials_error(complaints[0], target=target)
     if not settings.verify_ssl:
         _silence_insecure_warning()
+    return _api_client(settings)
+
+
+def _api_client(settings: Any) -> Any:
+    """Return the official ApiClient, its connections fit for reads that last hours."""
+    from kubernetes import client
+
+    settings.connection_pool_maxsize = MAX_CONNECTIONS
+    # A peer that vanished without a word is noticed after a minute; macOS names the first option differently.
+    probes = (("TCP_KEEPIDLE", 30), ("TCP_KEEPALIVE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
+    known = [(socket.IPPROTO_TCP, getattr(socket, name), value) for name, value in probes if hasattr(socket, name)]
+    nodelay = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    settings.socket_options = [nodelay, (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), *known]
     return client.ApiClient(settings)
 
 
@@ -97,7 +111,7 @@ def _in_cluster(namespace: str | None, request_timeout: float | None) -> Cluster
             f"there is no kubeconfig, and this pod has no usable service account token ({_sentence(fault)})"
         ) from None
     target = Target(settings.host, "", namespace or own or "default")
-    return Cluster(transport.Transport(client.ApiClient(settings), target, request_timeout=request_timeout))
+    return Cluster(transport.Transport(_api_client(settings), target, request_timeout=request_timeout))
 
 
 def _check_files(cluster: Mapping[str, Any], user: Mapping[str, Any], target: Target) -> None:
@@ -132,15 +146,16 @@ def _check_files(cluster: Mapping[str, Any], user: Mapping[str, Any], target: Ta
 def _pem(entry: Mapping[str, Any], name: str, where: str) -> str | None:
     """Return the text behind NAME-data or the file NAME, None where neither is given."""
     data, path = entry.get(f"{name}-data"), entry.get(name)
+    if not data and not path:
+        return None
     try:
-        if data:
-            return base64.b64decode(str(data), validate=False).decode("ascii")
-        return Path(str(path)).read_text(encoding="ascii") if path else None
-    except (binascii.Error, UnicodeDecodeError):
-        source = f"{name}-data is not base64 of" if data else f"{name} {path} is not"
-        raise errors.KubeconfigError(f"{where}: {source} a PEM text") from None
+        content = base64.b64decode(str(data)) if data else Path(str(path)).read_bytes()
     except OSError as fault:
         raise errors.KubeconfigError(f"{where}: {name} {path} cannot be read: {fault.strerror}") from None
+    except ValueError:
+        raise errors.KubeconfigError(f"{where}: {name}-data is not base64") from None
+    # comments between the certificates of a bundle may be in any encoding
+    return content.decode("ascii", "replace").replace("\ufffd", "?")
 
 
 def _impersonation(user: Mapping[str, Any]) -> dict[str, str]:

@@ -134,7 +134,9 @@ def watch(
             for line in _lines(cluster, path, query=query, silence=silence, stop=stop, retry=retry):
                 retry.success()
                 came = True
-                event = json.loads(line)
+                event = _event(line)
+                if event is None:
+                    break
                 change, one = str(event["type"]), event["object"]
                 if change == "ERROR":
                     version = _after_error(cluster, path, one, version)
@@ -151,6 +153,15 @@ def watch(
                 version = ""
                 continue
             retry.failed(fault)
+
+
+def _event(line: bytes) -> dict[str, Any] | None:
+    """Return the event of a line, None where the connection ended within it."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _after_error(cluster: Cluster, path: str, state: Mapping[str, Any], version: str) -> str:

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlencode
 
+from k8sddp import errors
 from k8sddp.cluster import answers
 from k8sddp.cluster.answers import Target
 
@@ -83,7 +85,7 @@ class Transport:
                 if 200 <= answer.status < 300 or answer.status in accepted:
                     return answer
                 error = answers.error(method, path, answer.status, answer.body, target=self.target)
-                wait = _retry_wait(answer, pause)
+                wait = None if isinstance(error, errors.InvalidError) else _retry_wait(answer, pause)
             except answers.transport_errors() as fault:
                 error = answers.unreachable(fault, target=self.target, request_timeout=self._timeout)
                 wait = pause if self._has_answered and answers.is_passing(fault) else None
@@ -97,14 +99,15 @@ class Transport:
         """Give the open response of a GET whose body is read piece by piece, closed at the end.
 
         `silence` is the number of seconds without a byte after which reading raises. Nothing is retried here: the
-        caller knows where to go on. Raises errors.ClusterError unless the status is 200.
+        caller knows where to go on. Raises errors.ClusterError unless the status is 200, or 204: there is no log where
+        no Kubernetes Node has taken the pod.
         """
         try:
             response = self._open("GET", path, query=query, body=None, content_type="", read_timeout=silence)
         except answers.transport_errors() as fault:
             raise answers.unreachable(fault, target=self.target, request_timeout=silence) from fault
         try:
-            if response.status != 200:
+            if response.status not in (200, 204):
                 raise answers.error("GET", path, response.status, response.read(), target=self.target)
             yield response
         finally:
@@ -162,15 +165,17 @@ def _retry_wait(answer: Answer, pause: float) -> float | None:
 
 @contextlib.contextmanager
 def quiet_root_logger() -> Iterator[list[str]]:
-    """Collect what is logged by `logging.error(...)` in the block instead of printing it.
+    """Collect what this thread logs by `logging.error(...)` in the block instead of printing it.
 
     The client reports a failed credential plugin that way and goes on without credentials; and the first such call
     would configure the root logger of the whole program.
     """
     collected: list[str] = []
-    root, handler = logging.getLogger(), logging.NullHandler()
+    root, handler, own = logging.getLogger(), logging.NullHandler(), threading.get_ident()
 
     def collect(record: logging.LogRecord) -> bool:
+        if record.thread != own:
+            return True
         collected.append(record.getMessage())
         return False
 
