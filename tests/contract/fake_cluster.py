@@ -32,6 +32,7 @@ class Fault(NamedTuple):
     drop: bool = False  # cut the connection instead
     method: str = ""
     path: str = ""  # a part of it
+    after: int = 0  # that many matching requests are served first
 
 
 class FakeCluster:
@@ -90,8 +91,11 @@ class FakeCluster:
             if self._mute_after <= 0:
                 return Fault(drop=True)
             self._mute_after -= method != "GET"
-        for fault in self.faults:
+        for position, fault in enumerate(self.faults):
             if fault.method in ("", method) and fault.path in path:
+                if fault.after:
+                    self.faults[position] = fault._replace(after=fault.after - 1)
+                    return None
                 self.faults.remove(fault)
                 return fault
         return None
