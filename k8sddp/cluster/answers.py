@@ -200,10 +200,10 @@ def unreachable(fault: Exception, *, target: Target, request_timeout: float) -> 
         why = f"the proxy does not let us through ({_short(str(root))}); check HTTPS_PROXY and NO_PROXY"
     elif isinstance(root, ConnectionRefusedError):
         why = "the connection is refused; is the cluster running, and its port the right one"
-    elif type(fault) is urllib3.exceptions.ConnectTimeoutError:  # NewConnectionError is a subclass of it
-        why = "no connection within the time limit; is a VPN or firewall in between"
-    elif isinstance(fault, urllib3.exceptions.TimeoutError) or isinstance(root, TimeoutError):
+    elif isinstance(fault, urllib3.exceptions.ReadTimeoutError):
         why = f"no answer within {request_timeout:g} s (--request-timeout)"
+    elif type(fault) is urllib3.exceptions.ConnectTimeoutError or isinstance(root, TimeoutError):
+        why = "no connection within the time limit; is a VPN or firewall in between"
     elif isinstance(fault, urllib3.exceptions.ProtocolError) or isinstance(root, ConnectionError):
         why = "the connection was lost"
     else:
