@@ -19,7 +19,7 @@ from k8sddp.cli import screen
 if TYPE_CHECKING:
     from k8sddp import cluster
 
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
+_DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)?")
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 
 
@@ -53,8 +53,10 @@ class Target(NamedTuple):
 
     def command(self, words: str) -> str:
         """Return the shell command that acts on the same target, for a hint."""
+        import shlex
+
         flags = (("--context", self.context), ("--kubeconfig", self.kubeconfig), ("-n", self.namespace))
-        return " ".join([screen.program(), words, *(f"{flag} {value}" for flag, value in flags if value)])
+        return " ".join([screen.program(), words, *(f"{flag} {shlex.quote(value)}" for flag, value in flags if value)])
 
 
 def where(connection: cluster.Cluster) -> str:

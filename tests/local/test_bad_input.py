@@ -6,13 +6,19 @@ the traceback of a user's own script, in its `[rank N]` lines, is the user's and
 
 from __future__ import annotations
 
+import importlib.util
 import random
+import socket
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.unit.cli import program
 
+needs_torch = pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None, reason="torch is not installed: pip install 'k8sddp[torch]'"
+)
 JOB = """\
 apiVersion: k8sddp.dev/v1alpha1
 kind: DDPJob
@@ -104,3 +110,91 @@ def test_script_that_does_not_travel_is_refused(tmp_path: Path) -> None:
     (tmp_path / "code" / "train.py").rename(tmp_path / "code" / "main.py")
     ended = program.k8sddp("run", "--local", "job.yaml", cwd=tmp_path)
     assert_clean(ended, code=2, message="spec.command names train.py, which does not travel with code")
+
+
+def free_port() -> int:
+    """Return a port below Linux's ephemeral range that nobody uses on the pods' addresses."""
+    for port in range(23000, 29000, 20):
+        try:
+            for offset in (0, 1, 10):
+                with socket.socket() as probe:
+                    probe.bind(("", port + offset))
+        except OSError:
+            continue
+        return port
+    raise AssertionError("no free port between 23000 and 29000")
+
+
+def write_python(folder: Path, *, torch_built_for: str) -> Path:
+    """Write an interpreter that has what looks like torch built for another Python; return its path."""
+    (folder / "torch").mkdir(parents=True)
+    (folder / "torch" / "__init__.py").write_text("raise ImportError('not for this Python')\n")
+    (folder / "torch" / "version.py").write_text("__version__ = '2.9.1'\n")
+    (folder / "torch" / f"_C.{torch_built_for}-x86_64-linux-gnu.so").write_bytes(b"")
+    (folder / "python").write_text(f'#!/bin/sh\nPYTHONPATH={folder} exec {sys.executable} "$@"\n')
+    (folder / "python").chmod(0o755)
+    return folder / "python"
+
+
+def run_locally(folder: Path, lines: str) -> program.Ended:
+    """Run a one-node job with these further lines in its spec, and check that nothing but volumes is left."""
+    text = JOB.replace("nnodes: 2", f"nnodes: 1\n  rendezvous: {{port: {free_port()}}}\n  {lines}")
+    (folder / "job.yaml").write_text(text)
+    temporary = folder / "tmp"
+    temporary.mkdir()
+    ended = program.k8sddp("run", "--local", "job.yaml", cwd=folder, env={"TMPDIR": str(temporary)})
+    assert [] == list(temporary.iterdir())
+    return ended
+
+
+def test_torch_of_another_python_is_named(tmp_path: Path) -> None:
+    """Which torch, for which Python, and what to set; not an ImportError from inside of torch."""
+    python = write_python(tmp_path / "other", torch_built_for="cpython-27")
+    ended = run_locally(tmp_path, f"python: {python}")
+    assert_clean(ended, code=77, message="is built for cpython-27-x86_64-linux-gnu, but")
+    assert "spec.python" in ended.err
+
+
+@pytest.mark.torch
+@needs_torch
+def test_script_that_is_not_in_the_image_is_named(tmp_path: Path) -> None:
+    """Without a code folder the script is the image's; its absence is found before torchrun starts."""
+    ended = run_locally(tmp_path, "env: {A: b}")
+    assert_clean(ended, code=77, message="the script train.py is not in ")
+
+
+@pytest.mark.torch
+@needs_torch
+def test_script_that_raises_is_the_first_failure(tmp_path: Path) -> None:
+    """The user's traceback stands in the rank's lines, our last line repeats the exception, the code is the rank's."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "train.py").write_text("import no_such_module\n")
+    ended = run_locally(tmp_path, "code: {path: code}")
+    message = "raised ModuleNotFoundError: No module named 'no_such_module'"
+    assert_clean(ended, code=1, message=message)
+    assert message in ended.err.splitlines()[-1]
+    assert "[rank 0] Traceback (most recent call last)" in ended.out
+
+
+def test_program_that_this_machine_lacks_is_named(tmp_path: Path) -> None:
+    """The image has its Python somewhere else."""
+    ended = run_locally(tmp_path, "python: /opt/conda/bin/python-of-the-image")
+    assert_clean(ended, code=1, message="'/opt/conda/bin/python-of-the-image' of the image does not exist")
+
+
+def test_taken_port_is_named_before_anything_starts(tmp_path: Path) -> None:
+    """Which port, what for, and how to find who holds it."""
+    port = free_port()
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.2", port))
+        holder.listen()
+        (tmp_path / "job.yaml").write_text(JOB + f"  rendezvous: {{port: {port}}}\n")
+        ended = program.k8sddp("run", "--local", "job.yaml", cwd=tmp_path)
+    assert_clean(ended, code=1, message=f"port {port} on 127.0.0.2 (gang) cannot be used: it is in use")
+    assert "" == ended.out
+
+
+def test_secret_volume_cannot_be_had_here(tmp_path: Path) -> None:
+    """A volume that only a cluster has is refused by its name."""
+    lines = "volumes: [{name: keys, mountPath: /keys, secret: {secretName: keys}}]"
+    assert_clean(run_locally(tmp_path, lines), code=1, message="keys")
