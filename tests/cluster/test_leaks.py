@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import lifecycle
+from tests.cluster import cache, lifecycle
 from tests.cluster.clusters import Cluster
 from tests.cluster.testbed import bed, cgroups, layout, namespaces, processes
 
-NAME = f"leak-{os.getpid()}"
+NAME = "leak"
 CYCLES = int(os.environ.get("K8SDDP_TEST_CYCLES", "1"))  # how often the plain cycle runs; 20 before a release
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240 + 60 * CYCLES)]
@@ -30,8 +30,10 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240 + 60 * CYCLES)]
 def _test_bed_only(cluster_session: Cluster) -> Iterator[None]:
     if cluster_session.backend != "testbed":
         pytest.skip(f"only the test bed is ours to end, and this is {cluster_session.backend}")
-    yield
-    bed.stop(lifecycle.folder("testbed"), NAME)
+    base = lifecycle.folder("testbed")
+    with cache.locked(base / "clusters" / "leak-tests.lock"):  # two runs on one machine take turns
+        yield
+        bed.stop(base, NAME)
 
 
 def state() -> Path:
