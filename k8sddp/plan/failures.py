@@ -27,6 +27,10 @@ _KILLED: Final[Mapping[str, str]] = {
     "Terminated": "was ended because its Kubernetes Node shut down",  # since 1.21 (graceful node shutdown)
     "Preempting": "was preempted by a pod of higher priority",
     "PreemptionByScheduler": "was preempted by a pod of higher priority",
+    "EvictionByEvictionAPI": "was evicted ({message})",  # of the condition DisruptionTarget, as are the next three
+    "DeletionByTaintManager": "was lost with its Kubernetes Node ({message})",
+    "DeletionByPodGC": "was lost with its Kubernetes Node ({message})",
+    "TerminationByKubelet": "was ended by its Kubernetes Node ({message})",
     "UnexpectedAdmissionError": "was refused by its Kubernetes Node ({message})",
     "OutOfcpu": "was refused by its Kubernetes Node: not enough CPU",
     "OutOfmemory": "was refused by its Kubernetes Node: not enough memory",

@@ -18,6 +18,9 @@ from k8sddp.plan import pods as pod_facts
 MAX_MESSAGE: Final = 220
 KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"  # label of a Job that Kueue admits
 
+# Conditions of a Job that is over, or is being ended (pkg/apis/batch/types.go)
+_END: Final = ("Complete", "Failed", "SuccessCriteriaMet", "FailureTarget")
+
 # Waiting reasons of a container (pkg/kubelet/images/types.go, pkg/kubelet/container/sync_result.go)
 _WAITING: Final[Mapping[str, str]] = {
     "ErrImagePull": "image {image} cannot be pulled: {message}",
@@ -54,14 +57,20 @@ _REFUSED: Final[tuple[tuple[str, str], ...]] = (
 
 
 def reason(job: Manifest, pods: Sequence[Manifest], events: Sequence[Manifest]) -> str:
-    """Return one sentence why the job does not run, the empty string where it does, or has finished."""
-    if manifest.condition(job, "Complete") or manifest.condition(job, "Failed"):
+    """Return one sentence why the job does not run, the empty string where it does, or where its end has come.
+
+    The end begins before the Job's condition says so: when the container of index 0 has ended, the other nodes are no
+    longer waiting for anything.
+    """
+    if any(manifest.condition(job, kind) for kind in _END):
         return ""
     if job["metadata"].get("deletionTimestamp"):
         return "it is being deleted"
     if job["spec"].get("suspend"):
         return _suspended(job)
     newest = pod_facts.newest_by_index(pods)
+    if 0 in newest and pod_facts.terminated(newest[0]) is not None:
+        return ""
     nnodes = int(job["spec"].get("completions") or 1)
     refused = _refused(job, events) if len(newest) < nnodes else ""
     if refused:

@@ -90,6 +90,7 @@ def immutable_config_map(name: str, field: str) -> Refused:
     )
 
 
-def uid_precondition(resource: str, name: str, *, wanted: str, found: str) -> Refused:
-    text = f"Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}"
-    return Refused(409, "Conflict", f'Operation cannot be fulfilled on {resource} "{name}": {text}', name=name)
+def uid_precondition(kind: str, name: str, *, wanted: str, found: str) -> Refused:
+    text = f"the UID in the precondition ({wanted}) does not match the UID in record ({found})"
+    text += ". The object might have been deleted and then recreated"
+    return Refused(409, "Conflict", f'Operation cannot be fulfilled on {kind} "{name}": {text}', name=name, kind=kind)

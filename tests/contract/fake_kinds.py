@@ -59,6 +59,9 @@ _JOB_FROZEN = (
 )  # fmt: skip
 
 
+_FROZEN_PATH = {"template": "spec.template.spec"}  # as 1.37 names it; up to 1.36 it is spec.template
+
+
 def of(api_version: str, plural: str) -> Kind:
     for kind in KINDS:
         if (kind.api_version, kind.plural) == (api_version, plural):
@@ -112,7 +115,9 @@ def check_change(kind: Kind, old: Object, new: Object) -> None:
         for field in _JOB_FROZEN:
             if old["spec"].get(field) != new["spec"].get(field):
                 dump = 'core.PodTemplateSpec{ObjectMeta:v1.ObjectMeta{Name:"", GenerateName:""' + ", X:1" * 2000 + "}}"
-                raise fake_answers.immutable(kind.resource, "Job", name, field=f"spec.{field}", dump=dump)
+                raise fake_answers.immutable(
+                    kind.resource, "Job", name, field=_FROZEN_PATH.get(field, f"spec.{field}"), dump=dump
+                )
         if old["spec"]["completions"] != new["spec"]["completions"] != new["spec"]["parallelism"]:
             raise fake_answers.immutable(kind.resource, "Job", name, field="spec.completions", dump="3")
     if kind.kind == "ConfigMap" and old.get("immutable"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import socket
@@ -58,13 +59,14 @@ class Handler(BaseHTTPRequestHandler):
             self._authorize()
             self._route(url.path)
         except fake_answers.Refused as refused:
-            self._send(refused.code, refused.status)
+            self._send(refused.code, b"" if refused.code == 204 else refused.status)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
 
     def _drop(self) -> None:
         self.close_connection = True
-        self.connection.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):  # the client may have gone first
+            self.connection.shutdown(socket.SHUT_RDWR)
 
     def _authorize(self) -> None:
         if self.headers.get("Authorization") != f"Bearer {self.fake.token}":
@@ -142,7 +144,7 @@ class Handler(BaseHTTPRequestHandler):
         one = self.fake.store.get(kind, namespace, name)
         wanted = (options.get("preconditions") or {}).get("uid")
         if wanted and wanted != one["metadata"]["uid"]:
-            raise fake_answers.uid_precondition(kind.resource, name, wanted=wanted, found=one["metadata"]["uid"])
+            raise fake_answers.uid_precondition(kind.kind, name, wanted=wanted, found=one["metadata"]["uid"])
         # batch/v1 Jobs alone orphan by default (pkg/registry/batch/job/strategy.go): a raw DELETE leaves their pods
         policy = options.get("propagationPolicy") or ("Orphan" if kind.kind == "Job" else "Background")
         self._send(200, self.fake.store.delete(kind.plural, namespace, name, policy=policy))
@@ -185,6 +187,8 @@ class Handler(BaseHTTPRequestHandler):
     def _log_lines(self, namespace: str, name: str) -> Iterator[bytes]:
         fake = self.fake
         pod = fake.store.get(fake_kinds.of("v1", "pods"), namespace, name)
+        if not pod["spec"].get("nodeName"):
+            raise fake_answers.Refused(204, "", "")  # no kubelet to ask: the real server answers with nothing
         if not fake.has_started(pod):
             text = f'container "worker" in pod "{name}" is waiting to start: ContainerCreating'
             raise fake_answers.Refused(400, "BadRequest", text)

@@ -17,6 +17,7 @@ class Relay:
         self._there = (url.hostname or "", url.port or 443)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self.accepted = 0
         self.url = f"{url.scheme}://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -41,7 +42,9 @@ class Relay:
                 self._open += [here, there]
                 self.accepted += 1
             for source, sink in ((here, there), (there, here)):
-                threading.Thread(target=_pass_on, args=(source, sink), daemon=True).start()
+                thread = threading.Thread(target=_pass_on, args=(source, sink), daemon=True)
+                self._threads.append(thread)
+                thread.start()
 
     def end(self) -> None:
         """Stop accepting, and close what is open."""
@@ -49,15 +52,17 @@ class Relay:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.cut()
+        for thread in self._threads:
+            thread.join()
 
 
 def _pass_on(source: socket.socket, sink: socket.socket) -> None:
     with contextlib.suppress(OSError):
         while piece := source.recv(65536):
             sink.sendall(piece)
-    for one in (source, sink):
-        with contextlib.suppress(OSError):
-            one.shutdown(socket.SHUT_RDWR)
+    with contextlib.suppress(OSError):
+        sink.shutdown(socket.SHUT_RDWR)
+    source.close()
 
 
 @contextlib.contextmanager
