@@ -7,12 +7,14 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from k8sddp.cli import following
 from tests.contract.fake_cluster import FakeCluster, Fault
 from tests.unit.cli import program
 
@@ -184,6 +186,96 @@ def test_run_follows_rank_0_and_ends_with_the_jobs_exit_code(user: User) -> None
         sentence = user.fails(3)
         assert sentence in read_until(process, "digits failed")
         assert 3 == process.wait(timeout=20)
+
+
+def test_run_of_a_job_that_completes_ends_at_once_with_0(user: User) -> None:
+    """The log is shown to its last line, and nothing is waited for after it."""
+    with user.starts("run", "job.yaml") as process:
+        read_until(process, "job.batch/digits created")
+        first, _ = user.pods()
+        user.fake.run_pod(first)
+        user.fake.write_log(first, b"[rank 0] epoch 1", b"[rank 1] not mine", b"[rank 0] accuracy 0.97")
+        user.fake.end_container(first, 0)
+        ended = time.monotonic()
+        assert "digits complete" in read_until(process, "digits complete")
+        assert 0 == process.wait(timeout=20)
+        assert following.LAST_WORDS > time.monotonic() - ended
+        assert process.stdout is not None
+        assert "epoch 1\naccuracy 0.97\n" == process.stdout.read()
+
+
+def test_logs_f_waits_and_says_why(user: User) -> None:
+    """A pod that cannot be made is the reason that is shown; its log follows when it comes."""
+    user.fake.jobs.refusal = "exceeded quota: gpus"
+    user.says("apply", "job.yaml")
+    with user.starts("logs", "digits", "-f", "--rank", "1") as process:
+        assert "exceeded quota: gpus" in read_until(process, "waiting: ")
+        user.fake.jobs.refusal = ""
+        with user.fake.changing("jobs", "digits"):
+            pass  # the controller looks again
+        _, second = user.pods()
+        user.fake.run_pod(second)
+        user.fake.write_log(second, b"[rank 1] at last")
+        assert process.stdout is not None
+        assert "at last\n" == process.stdout.readline()
+        user.fake.end_container(user.pods()[0], 0)
+        assert 0 == process.wait(timeout=20)
+
+
+def test_job_that_is_deleted_while_it_is_followed_is_said(user: User) -> None:
+    """The command does not wait for ever."""
+    user.says("apply", "job.yaml")
+    with user.starts("logs", "digits", "-f") as process:
+        read_until(process, "waiting: ")
+        user.says("delete", "digits", "--no-wait")
+        assert "digits was deleted while it was followed" in read_until(process, "error: ")
+        assert 1 == process.wait(timeout=20)
+
+
+def test_reader_that_goes_away_ends_logs_quietly(user: User) -> None:
+    """`k8sddp logs digits -f | head -1` ends with the next line, and leaves the job alone."""
+    user.says("apply", "job.yaml")
+    first, _ = user.pods()
+    user.fake.run_pod(first)
+    with user.starts("logs", "digits", "-f") as process:
+        user.fake.write_log(first, b"[rank 0] one")
+        assert process.stdout is not None
+        assert "one\n" == process.stdout.readline()
+        process.stdout.close()
+        user.fake.write_log(first, b"[rank 0] two")
+        assert 141 == process.wait(timeout=20)
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+    assert OBJECTS == user.fake.names("pods")
+
+
+def test_delete_refuses_what_is_not_ours_and_does_the_rest(user: User) -> None:
+    """A Job without our label belongs to somebody else; the other names are deleted all the same."""
+    user.says("apply", "job.yaml")
+    user.write(metadata={"name": "foreign"})
+    user.says("apply", "job.yaml")
+    with user.fake.changing("jobs", "foreign") as job:
+        del job["metadata"]["labels"]["k8sddp.dev/job"]
+    ended = user.says("delete", "foreign", "digits", "nothing")
+    assert (1, "job.batch/digits deleted\n") == (ended.code, ended.out)
+    assert "job.batch/foreign was not made by k8sddp" in ended.err
+    assert "no DDP job nothing in namespace research" in ended.err
+    assert user.fake.object("jobs", "foreign") is not None
+
+
+def test_hint_repeats_the_flags(user: User) -> None:
+    """The command in the hint reaches the same job."""
+    ended = user.says("apply", "job.yaml", "-n", "research", "--context", "fake")
+    assert "k8sddp logs digits -f --context fake -n research\n" in ended.err
+
+
+def test_version_names_the_servers(user: User) -> None:
+    """And an old one is said, not refused: the output is for bug reports."""
+    assert "Kubernetes 1.37 (context fake, namespace research)\n" in user.says("version").out
+    user.fake.version = (1, 30)
+    ended = user.says("version")
+    assert 0 == ended.code
+    assert "1.30" in ended.out
 
 
 def test_interrupting_run_detaches_and_leaves_the_job(user: User) -> None:
