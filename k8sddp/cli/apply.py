@@ -74,6 +74,7 @@ def submit(
 def _pretend(steps: plan.Plan, connection: cluster.Cluster, snapshot: plan.Snapshot) -> None:
     """Print what the plan would do; what can be sent as a dry run is, so that the API server checks it."""
     from k8sddp import manifest
+    from k8sddp.cluster import execution
     from k8sddp.plan import actions
 
     if steps.refusal:
@@ -87,8 +88,10 @@ def _pretend(steps: plan.Plan, connection: cluster.Cluster, snapshot: plan.Snaps
                 screen.out(f"{step.ref} unchanged (dry run)")
             case actions.ApplyChild() | actions.StartJob():
                 ref = manifest.ref_of(step.manifest)
+                owned = isinstance(step, actions.ApplyChild) and steps.owner_uid
+                sent = execution.owned(step.manifest, steps.job, steps.owner_uid) if owned else step.manifest
                 # Beside an object that is still there, the API server would answer for that one.
-                stored = None if replaces else connection.apply(step.manifest, dry_run=True, observed_version="")
+                stored = None if replaces else connection.apply(sent, dry_run=True, observed_version="")
                 existing = snapshot.get(ref)
                 created = replaces or existing is None or isinstance(step, actions.StartJob)
                 same = stored is not None and existing is not None and _content(stored.manifest) == _content(existing)

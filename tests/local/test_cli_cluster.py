@@ -128,6 +128,13 @@ def test_dry_run_creates_nothing(user: User) -> None:
     assert [] == user.fake.names()
 
 
+def test_dry_run_of_the_same_spec_says_unchanged(user: User) -> None:
+    """What the dry run says is what the apply then does."""
+    user.says("apply", "job.yaml")
+    ended = user.says("apply", "job.yaml", "--dry-run")
+    assert (0, CREATED.replace("created", "unchanged (dry run)")) == (ended.code, ended.out)
+
+
 def test_get_shows_the_table_the_nodes_and_the_first_failure(user: User) -> None:
     """One table for all jobs; one job adds its nodes and what failed first."""
     assert (0, "", "no DDP jobs in namespace research\n") == user.says("get")
