@@ -66,7 +66,7 @@ cluster-down: $(READY) ## End it and leave nothing behind
 	$(BIN)/python -m tests.cluster down
 
 e2e: $(READY) ## The real cluster under the tests (kind with Docker; else built from Go modules, as root)
-	$(PYTEST) tests/cluster tests/e2e tests/contract -m cluster
+	$(BIN)/python -m tests.cluster exec -- $(BIN)/python -m pytest tests/cluster tests/contract tests/e2e -m cluster
 
 lint-workflows: ## actionlint over .github/workflows (needs Go)
 	go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.7
