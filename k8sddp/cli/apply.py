@@ -66,6 +66,9 @@ def submit(
             _pretend(steps, connection, snapshot)
         else:
             cluster.execute(steps, connection, report=report)
+    except KeyboardInterrupt:
+        screen.note(f"interrupted: apply again finishes {loaded.job.name}, or {screen.program()} delete removes it")
+        raise
     finally:
         for text in connection.warnings:
             screen.warning(text)
