@@ -1,7 +1,8 @@
 """Reads the code folder: which of its files travel, and why it cannot when it cannot.
 
 Every entry that cannot travel is named at once: a link that leads out of the folder or nowhere, a socket, a pipe, a
-device, a file that cannot be read. A link inside the folder travels as what it points to; empty folders do not travel.
+device, a file that cannot be read. A link inside the folder travels as what it points to; empty folders do not travel,
+nor does the job file itself.
 Reads only; packing and its limit are `render/bundle.py`.
 
 `.k8sddpignore` at the top of the folder follows .gitignore: one pattern a line; `#` comments; `*`, `?` and `[a-z]` stay
@@ -54,15 +55,16 @@ class _Pattern(NamedTuple):
     ignores: bool
 
 
-def read(path: Path, *, command: Sequence[str] = ()) -> tuple[CodeFile, ...]:
+def read(path: Path, *, command: Sequence[str] = (), job_file: Path | None = None) -> tuple[CodeFile, ...]:
     """Return the files below `path` that travel, sorted by name.
 
-    `command` is spec.command: a script that it names must be among them. Raises CodeError, naming every entry that
-    cannot travel.
+    `command` is spec.command: a script that it names must be among them. `job_file` stays behind unless a word of
+    `command` names it: a comment in job.yaml is no change of the code. Raises CodeError, naming every entry that cannot
+    travel.
     """
     folder = _folder(path)
     problems: list[str] = []
-    entries = list(_checked(folder, path, problems))
+    entries = [entry for entry in _checked(folder, path, problems) if not _stays(entry, command, job_file)]
     files = [file for entry in entries if (file := _file(folder, entry, problems)) is not None]
     if problems:
         entry_count = "1 entry" if len(problems) == 1 else f"{len(problems)} entries"
@@ -88,6 +90,16 @@ def _folder(path: Path) -> Path:
         raise errors.CodeError(f"{path}: the folder cannot be read ({reason})") from error
     except ValueError as error:  # a NUL in the name
         raise errors.CodeError(f"{str(path)!r}: is not the name of a folder") from error
+
+
+def _stays(entry: _Entry, command: Sequence[str], job_file: Path | None) -> bool:
+    """Return whether `entry` is the job file, under whatever name, and the script is not told to read it."""
+    if job_file is None or entry.name in {os.path.normpath(word.rpartition("=")[2]) for word in command}:
+        return False
+    try:
+        return _identity(entry.status) == _identity(job_file.stat())
+    except OSError:
+        return False  # a pipe of the shell's, closed by now
 
 
 def _check_script(path: Path, command: Sequence[str], files: Sequence[CodeFile]) -> None:

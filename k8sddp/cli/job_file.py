@@ -73,20 +73,23 @@ def load(file: str) -> Loaded:
     text = _read(file)
     source = "<stdin>" if file == "-" else file
     job = spec.load(text, source=source)
-    return Loaded(source, job, _pack(job, Path() if file == "-" else Path(file).parent))
+    return Loaded(source, job, _pack(job, None if file == "-" else Path(file)))
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "es" if noun.endswith("s") else "s")
 
 
-def _pack(job: DDPJob, folder: Path) -> bundle.Code | None:
+def _pack(job: DDPJob, file: Path | None) -> bundle.Code | None:
     if job.spec.code is None or job.spec.code.path is None:
         return None
+    from pathlib import Path
+
     from k8sddp.cli import code_folder
     from k8sddp.render import bundle
 
-    return bundle.pack(code_folder.read(folder / job.spec.code.path, command=job.spec.command))
+    folder = (file.parent if file else Path()) / job.spec.code.path
+    return bundle.pack(code_folder.read(folder, command=job.spec.command, job_file=file))
 
 
 def _read(file: str) -> str:

@@ -44,6 +44,31 @@ def test_files_travel_with_name_content_and_executable_bit(tmp_path):
     assert expected == code_folder.read(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("command", "travels"),
+    [
+        pytest.param(["train.py"], ["other.yaml", "train.py"], id="not named"),
+        pytest.param(["train.py", "./job.yaml"], ["job.yaml", "other.yaml", "train.py"], id="an argument"),
+        pytest.param(["train.py", "--spec=job.yaml"], ["job.yaml", "other.yaml", "train.py"], id="behind ="),
+    ],
+)
+def test_job_file_stays_unless_the_command_names_it(tmp_path, command, travels):
+    """A comment in job.yaml changes nothing that a rank can see; other files of its kind are the user's."""
+    make_folder(tmp_path, {"train.py": "x", "job.yaml": "# a comment", "other.yaml": "y"})
+    files = code_folder.read(tmp_path, command=command, job_file=tmp_path / "job.yaml")
+    assert travels == [file.name for file in files]
+
+
+def test_job_file_stays_under_every_name(tmp_path):
+    """The file may be named through a link; one elsewhere, or a pipe that is gone, is nobody's."""
+    make_folder(tmp_path / "code", {"train.py": "x", "job.yaml": "y"})
+    (tmp_path / "link.yaml").symlink_to("code/job.yaml")
+    files = code_folder.read(tmp_path / "code", job_file=tmp_path / "link.yaml")
+    assert ["train.py"] == [file.name for file in files]
+    files = code_folder.read(tmp_path / "code", job_file=tmp_path / "gone")
+    assert ["job.yaml", "train.py"] == [file.name for file in files]
+
+
 def test_folder_may_be_a_link_or_relative(tmp_path, monkeypatch):
     """The folder itself is named in any way; only what is in it must not lead out."""
     make_folder(tmp_path / "real", {"train.py": "x"})

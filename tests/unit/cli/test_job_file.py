@@ -103,6 +103,18 @@ def test_code_folder_is_found_beside_the_job_file(tmp_path: Path) -> None:
     assert "digits-code" in [item["metadata"]["name"] for item in json.loads(ended.out)["items"]]
 
 
+def test_comment_in_the_job_file_is_no_change_of_the_code(tmp_path: Path) -> None:
+    """A second apply compares digests; the file that names the folder is not part of it."""
+    (tmp_path / "train.py").write_text("print(1)\n")
+    text = JOB + "  code: {path: .}\n"
+    digests = []
+    for comment in ("", "# a comment\n"):
+        write(tmp_path, text + comment)
+        rendered = json.loads(program.k8sddp("render", "job.yaml", "-o", "json", cwd=tmp_path).out)
+        digests.append(rendered["items"][-1]["metadata"]["annotations"]["k8sddp.dev/code-digest"])
+    assert digests[0] == digests[1]
+
+
 def test_code_folder_of_stdin_is_relative_to_the_current_folder(tmp_path: Path) -> None:
     """There is no file that it could be beside of."""
     (tmp_path / "src").mkdir()
