@@ -78,7 +78,7 @@ def not_found(connection: cluster.Cluster, name: str) -> errors.NotFoundError:
     names = sorted(job["metadata"]["name"] for job in cluster.jobs(connection))
     close = difflib.get_close_matches(name, names, n=MAX_NAMES)
     if close:
-        remedy = f"did you mean {' or '.join(close)}"
+        remedy = f"did you mean {' or '.join(close)}?"
     elif names:
         more = len(names) - MAX_NAMES
         remedy = f"there are {', '.join(names[:MAX_NAMES])}" + (f" and {more} more" if more > 0 else "")

@@ -167,7 +167,7 @@ def test_logs_shows_one_rank_one_node_or_all(user: User) -> None:
 def test_delete_removes_everything_and_names_what_is_there(user: User) -> None:
     """Nothing is left; a wrong name is answered with the right ones."""
     user.says("apply", "job.yaml")
-    assert "no DDP job digit in namespace research" in user.refused("delete", "digit")
+    assert "no DDP job digit in namespace research; did you mean digits?" in user.refused("delete", "digit")
     assert (0, "job.batch/digits deleted\n") == user.says("delete", "digits")[:2]
     assert [] == user.fake.names()
 
