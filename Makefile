@@ -1,4 +1,4 @@
-# One verb per task; `make help` lists them. Everything lives in .venv; caches are outside the tree (~/.cache).
+# One verb per task; `make help` lists them. Everything lives in .venv; `make clean` removes it.
 PYTHON      ?= python3
 TORCH_INDEX ?=
 VENV        := .venv

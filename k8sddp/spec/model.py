@@ -44,7 +44,7 @@ class Metadata(Part):
     """Name and labels of the job, as Kubernetes has them."""
 
     name: Name = Field(
-        description="Name of the job and of what it consists of. the longest of these must fit 63 characters."
+        description="Name of the job and of all its objects and pods; the longest of these must fit 63 characters."
     )
     namespace: DnsLabel | None = Field(default=None, description="Namespace; --namespace wins. Default: the context's.")
     labels: Mapping[QualifiedKey, LabelValue] = Field(default={}, description="Labels for the job and its pods.")
