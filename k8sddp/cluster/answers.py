@@ -74,6 +74,8 @@ def describe_path(path: str) -> str:
 def _bad_request(said: _Said) -> errors.ClusterError:
     text = re.sub(r'^.* in version "[^"]*" cannot be handled as a \w+: ', "", said.message)
     text = text.removeprefix("strict decoding error: ")
+    if said.method == "GET":  # nothing was sent that could be wrong: the log of a container that has not started
+        return errors.InvalidError(f"{said.what}: {_short(text)}", status=said.status)
     return errors.InvalidError(f"{said.what} is not accepted: {_short(text)}", status=said.status)
 
 
@@ -185,6 +187,13 @@ def transport_errors() -> tuple[type[Exception], ...]:
 def is_passing(fault: Exception) -> bool:
     """Return whether the same request may work in a moment: not where TLS or the name is wrong."""
     return not isinstance(_root(fault), ssl.SSLError | socket.gaierror)
+
+
+def is_silence(fault: Exception) -> bool:
+    """Return whether the connection stands and nothing came."""
+    import urllib3
+
+    return isinstance(fault, urllib3.exceptions.ReadTimeoutError)
 
 
 def unreachable(fault: Exception, *, target: Target, request_timeout: float) -> errors.ClusterError:

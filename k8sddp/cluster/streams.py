@@ -8,6 +8,7 @@ which are taken off again.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from k8sddp import constants, errors
 from k8sddp.cluster import answers
-from k8sddp.cluster.transport import FIRST_PAUSE, LONGEST_PAUSE, Query
+from k8sddp.cluster.transport import FIRST_PAUSE, LONGEST_PAUSE, Query, SilenceError
 from k8sddp.manifest import Manifest, Ref
 from k8sddp.plan import pods as pod_facts
 
@@ -49,7 +50,7 @@ class Stop:
         self._event.set()
         with self._lock:
             for response in self._open:
-                response.shutdown()
+                _shut_down(response)
 
     def is_set(self) -> bool:
         """Return whether the reads should end."""
@@ -60,12 +61,18 @@ class Stop:
         with self._lock:
             self._open = [response]
         if self._event.is_set():
-            response.shutdown()
+            _shut_down(response)
 
     def finished(self) -> None:
         """Forget the open response."""
         with self._lock:
             self._open = []
+
+
+def _shut_down(response: Any) -> None:
+    """Wake the thread that reads the response; where it has ended or its connection is lost there is none."""
+    with contextlib.suppress(ValueError, RuntimeError, OSError):
+        response.shutdown()
 
 
 class _Retry:
@@ -132,15 +139,15 @@ def watch(
             ]
             path, came = cluster.path(api_version, kind), False
             for line in _lines(cluster, path, query=query, silence=silence, stop=stop, retry=retry):
-                retry.success()
-                came = True
                 event = _event(line)
-                if event is None:
+                if event is None:  # go on from the last whole one
                     break
                 change, one = str(event["type"]), event["object"]
                 if change == "ERROR":
                     version = _after_error(cluster, path, one, version)
                     break
+                came = True
+                retry.success()
                 version = one["metadata"]["resourceVersion"]
                 if change != "BOOKMARK":
                     yield Change(change, ({"apiVersion": api_version, "kind": kind, **one},))
@@ -151,6 +158,7 @@ def watch(
                 return
             if fault.status == 410:
                 version = ""
+                retry.pause()
                 continue
             retry.failed(fault)
 
@@ -184,6 +192,7 @@ def logs(
     since: float | None = None,
     tail: int | None = None,
     previous: bool = False,
+    silence: float = LOG_SILENCE,
     stop: Stop | None = None,
 ) -> Iterator[bytes]:
     """Yield the log's lines without their line ends.
@@ -199,30 +208,44 @@ def logs(
         *([("tailLines", str(tail))] if tail is not None else []),
     ]
     path = cluster.path("v1", "Pod", pod) + "/log"
-    last_pass = not follow
+    last_pass, was_silent = not follow, False
     while not stop.is_set():
+        came = False
         query = [("container", container), ("timestamps", "true"), *(seen.query() or first)]
         query += [("follow", "true")] if not last_pass else []
         query += [("previous", "true")] if previous else []
         try:
-            for line in _lines(cluster, path, query=query, silence=LOG_SILENCE, stop=stop, retry=retry):
+            if was_silent:
+                last_pass, was_silent = _has_ended(cluster, pod, container), False
+                retry.opened()
+                continue
+            for line in _lines(cluster, path, query=query, silence=silence, stop=stop, retry=retry):
                 retry.success()
+                came = True
                 text = seen.new(line)
                 if text is not None:
                     yield text
             if last_pass:
                 return
             last_pass = _has_ended(cluster, pod, container)
+            if not last_pass and not came:  # no Kubernetes Node has the pod yet, or the connection ends at once
+                retry.pause()
         except errors.InvalidError as fault:
             if not follow or "waiting to start" not in str(fault):
                 raise
-            retry.success()
-            cluster.transport.sleep(1.0)
+            retry.opened()
+            retry.pause()
+        except SilenceError:  # the script says nothing; whether the server still answers is asked with the pod
+            if not follow:
+                raise
+            was_silent = True
         except errors.NotFoundError:
-            if seen.query():  # it was there: deleted meanwhile
+            if follow and (last_pass or seen.anything):  # it was there: deleted meanwhile
                 return
             raise
         except errors.ClusterError as fault:
+            if stop.is_set():
+                return
             retry.failed(fault)
 
 
@@ -233,6 +256,11 @@ class _Seen:
         self._stamp = b""
         self._count = 0
         self._skip = 0
+
+    @property
+    def anything(self) -> bool:
+        """Return whether there was a line at all."""
+        return bool(self._stamp)
 
     def query(self) -> Query:
         """Return the position from which a new request goes on, nothing at the first."""
@@ -281,7 +309,7 @@ def _lines(cluster: Cluster, path: str, *, query: Query, silence: float, stop: S
                 *lines, rest = (rest + chunk).split(b"\n")
                 yield from lines
         except answers.transport_errors() as fault:
-            raise answers.unreachable(fault, target=cluster.transport.target, request_timeout=silence) from fault
+            raise cluster.transport.stream_error(fault, silence=silence) from fault
         finally:
             stop.finished()
         if rest:

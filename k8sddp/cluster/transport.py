@@ -45,6 +45,10 @@ class Answer(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
+class SilenceError(errors.UnreachableError):
+    """No byte came for as long as the reader was ready to wait; the server may be well."""
+
+
 class Transport:
     """Sends requests for one target; `sleep` and `clock` are arguments for the tests."""
 
@@ -105,7 +109,7 @@ class Transport:
         try:
             response = self._open("GET", path, query=query, body=None, content_type="", read_timeout=silence)
         except answers.transport_errors() as fault:
-            raise answers.unreachable(fault, target=self.target, request_timeout=silence) from fault
+            raise self.stream_error(fault, silence=silence) from fault
         try:
             if response.status not in (200, 204):
                 raise answers.error("GET", path, response.status, response.read(), target=self.target)
@@ -113,6 +117,11 @@ class Transport:
         finally:
             # not release_conn: the rest of an endless body must not be read
             response.close()
+
+    def stream_error(self, fault: Exception, *, silence: float) -> errors.ClusterError:
+        """Return the error for a stream that broke off; SilenceError where only nothing came."""
+        error = answers.unreachable(fault, target=self.target, request_timeout=silence)
+        return SilenceError(str(error)) if answers.is_silence(fault) else error
 
     def _once(self, method: str, path: str, *, query: Query, body: bytes | None, content_type: str) -> Answer:
         response = self._open(

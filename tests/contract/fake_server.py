@@ -97,7 +97,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _list(self, kind: Kind, namespace: str, _name: str) -> None:
         if self.query.get("watch") == "true":
-            self._stream(self._watch_lines(kind, namespace), "application/json")
+            self._stream(self._watch_lines(kind, namespace), "application/json", head_first=True)
             return
         with self.fake.store.changed:
             found = [one for one in self.fake.store.list(kind.plural, namespace) if self._selected(one)]
@@ -175,6 +175,7 @@ class Handler(BaseHTTPRequestHandler):
                     return
                 news = [entry for entry in store.history if entry.version > position]
                 if not news:
+                    position = store.version
                     store.changed.wait(0.2)
             for entry in news:
                 position = entry.version
@@ -210,15 +211,17 @@ class Handler(BaseHTTPRequestHandler):
             if (over and not new) or generation != fake.connections:
                 return
 
-    def _stream(self, lines: Iterator[bytes], content_type: str) -> None:
-        first = next(lines, None)  # a refusal comes before the head
+    def _stream(self, lines: Iterator[bytes], content_type: str, *, head_first: bool = False) -> None:
+        """Send lines as chunks; the head of a log comes with its first line only, or with a refusal."""
+        first = b"" if head_first else next(lines, None)
         self.send_response(200)
         self.send_header("Content-Type", content_type)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         generation = self.fake.connections
         while first is not None:
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(first), first))
+            if first:
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(first), first))
             first = next(lines, None)
         if generation != self.fake.connections:  # cut in the middle, without the last chunk
             self._drop()
