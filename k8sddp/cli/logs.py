@@ -91,6 +91,8 @@ def _print(
     readable = [node for node in nodes if node in newest and following.is_readable(newest[node])]
     if not readable:
         raise errors.K8sddpError(_why_none(jobs.status(snapshot, name), nodes))
+    for node in sorted({*nodes} - {*readable}):
+        screen.note(f"node {node} has no log")
     for node in readable:
         for line in cluster.logs(connection, newest[node]["metadata"]["name"], tail=tail, since=since):
             emit(line)

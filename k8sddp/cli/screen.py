@@ -18,6 +18,19 @@ _SGR: Final = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "
 _PLUGIN: Final = "kubectl-k8sddp"  # kubectl runs a program of this name as `kubectl k8sddp`
 
 
+def open_closed() -> None:
+    """Give stdin, stdout and stderr the null device where the caller has closed them (`>&-`).
+
+    Python has None for such a stream: notes would go to stdout, and the next pipe or file would get its number.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: PTH123, SIM115  descriptors that live as long as we
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: PTH123, SIM115  as above
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: PTH123, SIM115  as above
+
+
 def program() -> str:
     """Return the name by which the user called us, as usage lines and hints show it."""
     return "kubectl k8sddp" if sys.argv[0].rpartition("/")[2] == _PLUGIN else "k8sddp"
@@ -85,7 +98,7 @@ def paint(text: str, colour: str, *, tty: bool, environ: Mapping[str, str]) -> s
 
 def _painted(text: str, colour: str) -> str:
     """Return `text` as stderr shows it."""
-    return paint(text, colour, tty=sys.stderr is not None and sys.stderr.isatty(), environ=os.environ)
+    return paint(text, colour, tty=sys.stderr.isatty(), environ=os.environ)
 
 
 @contextlib.contextmanager

@@ -72,6 +72,8 @@ def seconds(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
     match = _DURATION.fullmatch(value)
     if match is None:
         raise click.BadParameter(f"{value!r} is not a duration; write 30s, 5m or 1h")
+    if not float(match[1]):
+        raise click.BadParameter(f"{value!r} is no time at all; write 30s, 5m or 1h")
     return float(match[1]) * _SECONDS[match[2]]
 
 

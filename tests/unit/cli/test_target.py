@@ -45,7 +45,7 @@ def test_durations_are_kubectls(text: str, expected: float) -> None:
     assert expected == target.seconds(click.Context(click.Command("x")), click.Argument(["x"]), text)
 
 
-@pytest.mark.parametrize("text", ["", "soon", "-1s", "1d", "٣s"])
+@pytest.mark.parametrize("text", ["", "soon", "-1s", "1d", "٣s", "0", "0.0m"])
 def test_other_durations_are_refused(text: str) -> None:
     """The message shows how to write one."""
     with pytest.raises(click.BadParameter, match="write 30s, 5m or 1h"):
