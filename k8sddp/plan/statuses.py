@@ -102,11 +102,12 @@ def _state(job: Manifest, nodes: Sequence[NodeStatus], newest: Mapping[int, Mani
                 return word
     if job["spec"].get("suspend"):
         return "Incomplete" if manifest.annotation(job, constants.ANNOTATION_INCOMPLETE) else "Suspended"
-    if any(node.state == "Failed" for node in nodes):
+    counting = {index: pod for index, pod in newest.items() if not failures.is_replaced(pod)}
+    if any(pod_facts.state(pod) == "Failed" for pod in counting.values()):
         return "Failing"
     if all(pod_facts.is_ready(newest[n.node_rank]) or n.state == "Complete" for n in nodes if n.pod) and newest:
         return "Running" if len(newest) == len(nodes) else "Starting"
-    return "Starting" if any(pod_facts.is_scheduled(pod) for pod in newest.values()) else "Pending"
+    return "Starting" if any(pod_facts.is_scheduled(pod) for pod in counting.values()) else "Pending"
 
 
 def _node(index: int, pod: Manifest | None) -> NodeStatus:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from k8sddp import constants, manifest
 from k8sddp.manifest import Manifest
+from k8sddp.plan import failures
 from k8sddp.plan import pods as pod_facts
 
 MAX_MESSAGE: Final = 220
@@ -60,7 +61,7 @@ def reason(job: Manifest, pods: Sequence[Manifest], events: Sequence[Manifest]) 
     """Return one sentence why the job does not run, the empty string where it does, or where its end has come.
 
     The end begins before the Job's condition says so: when the container of index 0 has ended, the other nodes are no
-    longer waiting for anything.
+    longer waiting for anything, unless the Job makes another pod for it.
     """
     if any(manifest.condition(job, kind) for kind in _END):
         return ""
@@ -69,13 +70,13 @@ def reason(job: Manifest, pods: Sequence[Manifest], events: Sequence[Manifest]) 
     if job["spec"].get("suspend"):
         return _suspended(job)
     newest = pod_facts.newest_by_index(pods)
-    if 0 in newest and pod_facts.terminated(newest[0]) is not None:
+    if 0 in newest and pod_facts.terminated(newest[0]) is not None and not failures.is_replaced(newest[0]):
         return ""
     nnodes = int(job["spec"].get("completions") or 1)
     refused = _refused(job, events) if len(newest) < nnodes else ""
     if refused:
         return refused
-    for look in (_scheduling, _container, _event, _lost, _not_ready):
+    for look in (_scheduling, _container, _event, _lost, _replaced, _not_ready):
         for index in sorted(newest):
             sentence = look(newest[index], events)
             if sentence:
@@ -151,6 +152,14 @@ def _lost(pod: Manifest, _events: Sequence[Manifest]) -> str:
         why = f" ({gone.get('reason')})" if gone else ""
         return f"{_who(pod)} on Kubernetes Node {node} is being ended{why}; its replacement comes when it is gone"
     return ""
+
+
+def _replaced(pod: Manifest, _events: Sequence[Manifest]) -> str:
+    if not failures.is_replaced(pod):
+        return ""
+    disruption = manifest.condition(pod, "DisruptionTarget") or {}
+    why = disruption.get("reason") or f"exit code {(pod_facts.terminated(pod) or {}).get('exitCode')}"
+    return f"{_who(pod)} was stopped ({why}); the Job makes a new one after its back-off (10 s or more)"
 
 
 def _not_ready(pod: Manifest, _events: Sequence[Manifest]) -> str:

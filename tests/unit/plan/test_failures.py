@@ -64,12 +64,15 @@ def test_exception_stays_the_cause_where_another_pod_was_ended_after_it() -> Non
              {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}]})),
         ("was ended because its Kubernetes Node shut down", make_pod(phase="Failed", status={"reason": "Terminated"})),
         ("was lost with its Kubernetes Node", make_pod(phase="Failed", status={"reason": "NodeLost"})),
+        ("was lost with its Kubernetes Node (taint manager)", make_pod(phase="Failed", status={"conditions": [
+             {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
+              "message": "taint manager"}]})),
         ("could not start its container (exec: python3: not found)",
          make_ended_pod(exit_code=128, reason="StartError", message="exec: python3: not found")),
         ("exited with code 137 (killed by signal 9)", make_ended_pod(exit_code=137)),
         ("exited with code 5: Killed by the admin", make_ended_pod(exit_code=5, message="Killed by the admin")),
     ],
-    ids=["evicted", "preempted", "node shutdown", "node lost", "cannot start", "signal", "plain text"],
+    ids=["evicted", "preempted", "node shutdown", "node lost", "node tainted", "cannot start", "signal", "plain text"],
 )  # fmt: skip
 def test_pod_that_kubernetes_ended_is_explained(expected: str, pod: Any) -> None:
     """One table row, one sentence."""

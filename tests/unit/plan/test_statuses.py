@@ -12,6 +12,10 @@ from k8sddp.plan import statuses
 from tests.unit.plan.observed import make_ended_pod, make_job, make_pod, make_verdict
 
 NOW = datetime(2026, 11, 24, 0, 5, tzinfo=timezone.utc)
+DISRUPTED = {
+    "conditions": [{"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}],
+    **{key: make_ended_pod(0, exit_code=1)["status"][key] for key in ("phase", "containerStatuses")},
+}
 RUNNING = (make_pod(0), make_pod(1, kube_node="node-b"))
 
 
@@ -31,6 +35,10 @@ def status(job: Any = None, pods: Any = RUNNING, events: Any = ()) -> plan.JobSt
         ("Running", make_job(), RUNNING),
         ("Running", make_job(), (make_pod(0), make_ended_pod(1, exit_code=0, reason="Completed"))),
         ("Failing", make_job(), (make_pod(0), make_ended_pod(1, exit_code=1))),
+        ("Failing", make_job(), (make_pod(0), make_ended_pod(1, exit_code=79, message=make_verdict()))),
+        ("Pending", make_job(), (make_ended_pod(0, exit_code=143), make_ended_pod(1, exit_code=79))),
+        ("Starting", make_job(), (make_ended_pod(0, exit_code=143), make_pod(1, phase="Pending"))),
+        ("Pending", make_job(), (make_ended_pod(0, exit_code=1, status=DISRUPTED), make_ended_pod(1, exit_code=79))),
         ("Failing", make_job(conditions={"FailureTarget": "PodFailurePolicy"}), RUNNING),
         ("Completing", make_job(conditions={"SuccessCriteriaMet": "SuccessPolicy"}), RUNNING),
         ("Complete", make_job(conditions={"SuccessCriteriaMet": "", "Complete": ""}), RUNNING),

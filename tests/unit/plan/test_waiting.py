@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from k8sddp import constants, plan
-from tests.unit.plan.observed import make_ended_pod, make_event, make_job, make_pod
+from tests.unit.plan.observed import make_ended_pod, make_event, make_job, make_pod, make_verdict
 
 POD = "pod digits-0-abcde"
 
@@ -157,6 +157,28 @@ def test_pod_that_is_being_ended_says_why() -> None:
     assert f"{POD} on Kubernetes Node node-a is being ended (DeletionByTaintManager)" in reason(pod)
 
 
+@pytest.mark.parametrize(
+    ("expected", "pod"),
+    [
+        ("exit code 143", make_ended_pod(0, exit_code=143)),
+        ("exit code 79", make_ended_pod(0, exit_code=79)),
+        ("EvictionByEvictionAPI", make_pod(phase="Failed", status={
+            "conditions": [{"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}]})),
+    ],
+    ids=["asked to stop", "follows", "evicted"],
+)  # fmt: skip
+def test_pod_that_was_stopped_is_awaited_again(expected: str, pod: Any) -> None:
+    """The Job ignores these ends and makes a new pod, also for index 0."""
+    sentence = f"{POD} was stopped ({expected}); the Job makes a new one after its back-off (10 s or more)"
+    assert sentence == reason(pod, make_ended_pod(1, exit_code=79))
+
+
+def test_follower_of_a_failed_gang_is_not_awaited() -> None:
+    """It leaves with the code of a stopped one, and its verdict says that the gang failed."""
+    follower = make_ended_pod(1, exit_code=79, message=make_verdict())
+    assert "" == reason(make_pod(0), follower)
+
+
 def test_missing_pods_are_counted_from_the_lowest_index() -> None:
     """Before the first pod, and in the back-off of the Job."""
     assert "its pods have not been made yet" == reason()
@@ -182,3 +204,23 @@ def test_long_message_is_cut() -> None:
     text = reason(waiting_for("ErrImagePull", "very long " * 200))
     assert len(text) < 300
     assert text.endswith("...")
+
+
+def test_nothing_is_waited_for_once_node_0_has_ended() -> None:
+    """Its exit is the job's end; the other nodes still run for a moment."""
+    straggler = make_pod(1, ready=False)
+    assert "" != reason(make_pod(), straggler)
+    assert "" == reason(make_ended_pod(exit_code=0), straggler)
+    assert "" == reason(make_ended_pod(exit_code=1), straggler)
+
+
+@pytest.mark.parametrize("kind", ["Complete", "Failed", "SuccessCriteriaMet", "FailureTarget"])
+def test_nothing_is_waited_for_once_the_job_ends(kind: str) -> None:
+    """The pods that are being ended are not ready, and nobody wants to know why."""
+    assert "" == reason(make_pod(ready=False), job=make_job(conditions={kind: "SuccessPolicy"}))
+
+
+def test_replacement_of_node_0_is_waited_for_again() -> None:
+    """A new pod of index 0 counts, not the one that ended before it."""
+    younger = make_pod(phase="Pending", ready=False, creationTimestamp="2026-11-24T00:05:00Z")
+    assert f"{POD} waits for its container to start" == reason(make_ended_pod(exit_code=75), younger)
