@@ -26,9 +26,9 @@ def open_closed() -> None:
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
-    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: PTH123, SIM115  descriptors that live as long as we
-    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: PTH123, SIM115  as above
-    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: PTH123, SIM115  as above
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115  descriptors that live as long as we
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115  as above
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115  as above
 
 
 def program() -> str:

@@ -138,6 +138,31 @@ def test_closed_pipe_is_quiet() -> None:
     assert (app.READER_GONE, b"") == (done.returncode, done.stderr)
 
 
+@pytest.mark.parametrize(
+    ("words", "closed", "code", "out", "err"),
+    [
+        pytest.param("validate nope.yaml", "2>&-", 2, "", "", id="stderr"),
+        pytest.param("version --client", ">&-", 0, "", "", id="stdout"),
+        pytest.param("validate - 2>&1", "<&-", 2, "error: <stdin> has 1 problem\n  <stdin>  is empty\n", "", id="stdin"),
+    ],
+)
+def test_closed_stream_is_as_good_as_the_null_device(words: str, closed: str, code: int, out: str, err: str) -> None:
+    """Nothing that belongs on one stream comes out of another, and nothing is a bug."""
+    line = f"exec {program.SCRIPTS / 'k8sddp'} {words} {closed}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=30, check=False)
+    assert (code, True, err) == (done.returncode, done.stdout.startswith(out), done.stderr)
+    assert bool(out) == bool(done.stdout)
+
+
+def test_logs_go_to_a_closed_stdout_too() -> None:
+    """`run --local job.yaml >&-` trains all the same."""
+    line = f"exec {sys.executable} -c '{_WRITE_RAW}' >&-"
+    assert 0 == subprocess.run(["sh", "-c", line], timeout=30, check=False).returncode
+
+
+_WRITE_RAW = 'from k8sddp.cli import screen; screen.open_closed(); screen.raw(b"line")'
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full is a Linux device")  # noqa: PTH110
 def test_full_disk_is_one_sentence() -> None:
     """Output that cannot be written is not passed over in silence."""
