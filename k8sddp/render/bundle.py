@@ -25,7 +25,13 @@ _DATE: Final = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can hold
 _UNIX: Final = 3  # create_system: the system whose permission bits external_attr holds
 _LEVEL: Final = 9
 _BIGGEST: Final = 5
+# Read by any Python there is, so that an old one gets a sentence: 78 is exit_codes.BAD_CONFIGURATION.
 _MAIN: Final = b"""import sys
+
+if sys.version_info < (3, 9):
+    found = "%s is Python %d.%d" % ((sys.executable,) + tuple(sys.version_info[:2]))
+    sys.stderr.write("[k8sddp] %s; 3.9 or newer is needed: name another interpreter in spec.python\\n" % found)
+    sys.exit(78)
 
 from k8sddp.worker import main
 

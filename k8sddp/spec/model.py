@@ -46,7 +46,7 @@ class Metadata(Part):
     name: Name = Field(
         description="Name of the job and of all its objects and pods; the longest of these must fit 63 characters."
     )
-    namespace: DnsLabel | None = Field(default=None, description="Namespace; --namespace wins. Default: the context's.")
+    namespace: DnsLabel | None = Field(default=None, description="Namespace; -n must agree. Default: the context's.")
     labels: Mapping[QualifiedKey, LabelValue] = Field(default={}, description="Labels for the job and its pods.")
     annotations: Mapping[QualifiedKey, str] = Field(default={}, description="Annotations for the job and its pods.")
 

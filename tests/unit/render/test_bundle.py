@@ -137,3 +137,14 @@ def test_worker_unpacks_what_was_packed(tmp_path):
     for file in FILES:
         place = tmp_path / "work" / file.name
         assert (file.data, file.executable) == (place.read_bytes(), bool(place.stat().st_mode & 0o100))
+
+
+def test_an_old_python_is_told_so_in_one_sentence(tmp_path):
+    """An image whose python3 is too old ends with the code for a bad configuration, before anything of ours is parsed."""
+    path = tmp_path / "worker.pyz"
+    path.write_bytes(bundle.worker_zip())
+    code = f"import runpy, sys; sys.version_info = (3, 8, 1); runpy.run_path({str(path)!r}, run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (exit_codes.BAD_CONFIGURATION, "") == (done.returncode, done.stdout)
+    assert done.stderr.endswith("is Python 3.8; 3.9 or newer is needed: name another interpreter in spec.python\n")
+    assert 1 == done.stderr.count("\n")
