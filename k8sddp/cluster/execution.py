@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from k8sddp import constants, errors, manifest
-from k8sddp.cluster.api import Applied, Cluster
+from k8sddp.cluster.api import Cluster
 from k8sddp.manifest import Manifest, Ref
 from k8sddp.plan import actions
 from k8sddp.plan.actions import Plan
@@ -74,10 +74,6 @@ class _Execution:
 
     def _create_suspended(self, job: Manifest) -> None:
         applied = self.cluster.apply(suspended(job), observed_version="")
-        if applied.outcome != "created":
-            raise errors.ConflictError(
-                f"{self.plan.job} was created by somebody else at the same moment; apply again", status=409
-            )
         self.owner_uid = str(applied.manifest["metadata"]["uid"])
         self.job_is_inert = True
         self.done.append(self.plan.job)
@@ -85,18 +81,17 @@ class _Execution:
     def _apply_child(self, action: actions.ApplyChild) -> None:
         child = owned(action.manifest, self.plan.job, self.owner_uid)
         applied = self.cluster.apply(child, observed_version=action.observed_version)
-        self._say(applied)
+        ref = manifest.ref_of(applied.manifest)
+        # where it did not exist, a 200 means that the answer to our first try was lost
+        outcome = applied.outcome if action.observed_version else "created"
+        if outcome == "created":
+            self.done.append(ref)
+        self.report(f"{ref} {outcome}")
 
     def _start(self, job: Manifest) -> None:
         applied = self.cluster.apply(job, observed_version="")
         self.job_is_inert = False
         self.report(f"{manifest.ref_of(applied.manifest)} created")
-
-    def _say(self, applied: Applied) -> None:
-        ref = manifest.ref_of(applied.manifest)
-        if applied.outcome == "created":
-            self.done.append(ref)
-        self.report(f"{ref} {applied.outcome}")
 
     def _wait_until_gone(self, *objects: tuple[Ref, str]) -> None:
         """Wait for the objects with these uids.

@@ -30,6 +30,7 @@ class Fault(NamedTuple):
     body: Any = b""
     headers: Mapping[str, str] = {}
     drop: bool = False  # cut the connection instead
+    late: bool = False  # do what is asked, then cut the connection
     method: str = ""
     path: str = ""  # a part of it
     after: int = 0  # that many matching requests are served first

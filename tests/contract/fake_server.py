@@ -50,7 +50,8 @@ class Handler(BaseHTTPRequestHandler):
         self.fake.requests.append((self.command, url.path, self.query))
         try:
             fault = self.fake.next_fault(self.command, url.path)
-            if fault is not None:
+            self._late = fault is not None and fault.late
+            if fault is not None and not fault.late:
                 if fault.drop:
                     self._drop()
                     return
@@ -229,6 +230,9 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"0\r\n\r\n")
 
     def _send(self, status: int, body: Any, *, headers: dict[str, str] | None = None) -> None:
+        if self._late:
+            self._drop()
+            return
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Type", "text/plain" if isinstance(body, bytes) else "application/json")
