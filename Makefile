@@ -48,7 +48,7 @@ golden-update: $(READY) ## Write the golden files anew; read the diff
 	$(BIN)/python -m tests.golden.regenerate
 
 contract: $(READY) ## The cluster contract against the fake API server
-	$(PYTEST) tests/contract
+	$(PYTEST) tests/contract -m "not cluster"
 
 local: $(READY) ## The tests that train here, with torch and gloo
 	$(PYTEST) tests/local

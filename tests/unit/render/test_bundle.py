@@ -140,7 +140,7 @@ def test_worker_unpacks_what_was_packed(tmp_path):
 
 
 def test_an_old_python_is_told_so_in_one_sentence(tmp_path):
-    """An image whose python3 is too old ends with the code for a bad configuration, before anything of ours is parsed."""
+    """An image whose python3 is too old ends with the code for a bad configuration, before ours is parsed."""
     path = tmp_path / "worker.pyz"
     path.write_bytes(bundle.worker_zip())
     code = f"import runpy, sys; sys.version_info = (3, 8, 1); runpy.run_path({str(path)!r}, run_name='__main__')"
