@@ -74,7 +74,7 @@ def cli(ctx: click.Context) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that `arguments` (default: the process's own) ask for; return the exit code."""
-    screen.open_closed()
+    screen.prepare()
     words = list(sys.argv[1:] if arguments is None else arguments)
     code = guarded(lambda: _run(words))
     # What is still buffered is written here, where a closed pipe can be caught, and not at the interpreter's end.

@@ -7,6 +7,7 @@ are flushed at once, because they are progress. Nothing here knows what is print
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,10 +19,11 @@ _SGR: Final = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "
 _PLUGIN: Final = "kubectl-k8sddp"  # kubectl runs a program of this name as `kubectl k8sddp`
 
 
-def open_closed() -> None:
-    """Give stdin, stdout and stderr the null device where the caller has closed them (`>&-`).
+def prepare() -> None:
+    """Make stdin, stdout and stderr such that everything can be written, whatever the caller has made of them.
 
-    Python has None for such a stream: notes would go to stdout, and the next pipe or file would get its number.
+    A closed one (`>&-`) becomes the null device: Python has None for it, so that notes would go to stdout, and the next
+    pipe or file would get its number. A character that stdout's encoding has not is written as an escape.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
@@ -29,6 +31,8 @@ def open_closed() -> None:
     sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115  descriptors that live as long as we
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115  as above
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115  as above
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what stderr does anyway
 
 
 def program() -> str:

@@ -143,7 +143,9 @@ def test_closed_pipe_is_quiet() -> None:
     [
         pytest.param("validate nope.yaml", "2>&-", 2, "", "", id="stderr"),
         pytest.param("version --client", ">&-", 0, "", "", id="stdout"),
-        pytest.param("validate - 2>&1", "<&-", 2, "error: <stdin> has 1 problem\n  <stdin>  is empty\n", "", id="stdin"),
+        pytest.param(
+            "validate - 2>&1", "<&-", 2, "error: <stdin> has 1 problem\n  <stdin>  is empty\n", "", id="stdin"
+        ),
     ],
 )
 def test_closed_stream_is_as_good_as_the_null_device(words: str, closed: str, code: int, out: str, err: str) -> None:
@@ -160,7 +162,7 @@ def test_logs_go_to_a_closed_stdout_too() -> None:
     assert 0 == subprocess.run(["sh", "-c", line], timeout=30, check=False).returncode
 
 
-_WRITE_RAW = 'from k8sddp.cli import screen; screen.open_closed(); screen.raw(b"line")'
+_WRITE_RAW = 'from k8sddp.cli import screen; screen.prepare(); screen.raw(b"line")'
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full is a Linux device")  # noqa: PTH110

@@ -69,6 +69,14 @@ def test_validate_goes_on_after_a_bad_file(tmp_path: Path) -> None:
     assert ended.out.startswith("job.yaml is valid: ")
 
 
+def test_name_that_the_screen_cannot_show_is_escaped(tmp_path: Path) -> None:
+    """A file is valid whatever the encoding of stdout; half a name is no reason for a traceback."""
+    write(tmp_path, name="\u00fc.yaml")
+    ended = program.k8sddp("validate", "\u00fc.yaml", cwd=tmp_path, env={"PYTHONIOENCODING": "ascii"})
+    assert (0, "") == (ended.code, ended.err)
+    assert ended.out.startswith("\\xfc.yaml is valid: ")
+
+
 def test_stdin_is_read_and_named_in_problems() -> None:
     """`-` is stdin for every command that takes a file."""
     assert 0 == program.k8sddp("validate", "-", stdin=JOB.encode()).code
