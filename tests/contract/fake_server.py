@@ -89,7 +89,7 @@ class Handler(BaseHTTPRequestHandler):
         if (verb, kind.plural) in self.fake.forbidden:
             raise fake_answers.forbidden("jane", verb, kind.plural, group=kind.group, namespace=namespace)
         if match["log"]:
-            self._stream(self._log_lines(namespace, name), "text/plain")
+            self._stream(self._log(namespace, name), "text/plain")
         else:
             getattr(self, f"_{verb}")(kind, namespace, name)
 
@@ -98,7 +98,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _list(self, kind: Kind, namespace: str, _name: str) -> None:
         if self.query.get("watch") == "true":
-            self._stream(self._watch_lines(kind, namespace), "application/json", head_first=True)
+            self._stream(self._watch_lines(kind, namespace), "application/json")
             return
         with self.fake.store.changed:
             found = [one for one in self.fake.store.list(kind.plural, namespace) if self._selected(one)]
@@ -186,7 +186,8 @@ class Handler(BaseHTTPRequestHandler):
                 metadata = {"resourceVersion": str(position)}
                 yield _event("BOOKMARK", {"kind": kind.kind, "apiVersion": kind.api_version, "metadata": metadata})
 
-    def _log_lines(self, namespace: str, name: str) -> Iterator[bytes]:
+    def _log(self, namespace: str, name: str) -> Iterator[bytes]:
+        """Return the lines to send; a refusal comes before the head."""
         fake = self.fake
         pod = fake.store.get(fake_kinds.of("v1", "pods"), namespace, name)
         if not pod["spec"].get("nodeName"):
@@ -194,6 +195,10 @@ class Handler(BaseHTTPRequestHandler):
         if not fake.has_started(pod):
             text = f'container "worker" in pod "{name}" is waiting to start: ContainerCreating'
             raise fake_answers.Refused(400, "BadRequest", text)
+        return self._log_lines(namespace, name)
+
+    def _log_lines(self, namespace: str, name: str) -> Iterator[bytes]:
+        fake = self.fake
         lines = fake.log_of(name)
         since = self.query.get("sinceTime", "")[:19]  # the API has whole seconds only
         position = next((i for i, (stamp, _) in enumerate(lines) if stamp[:19] >= since), len(lines))
@@ -212,18 +217,15 @@ class Handler(BaseHTTPRequestHandler):
             if (over and not new) or generation != fake.connections:
                 return
 
-    def _stream(self, lines: Iterator[bytes], content_type: str, *, head_first: bool = False) -> None:
-        """Send lines as chunks; the head of a log comes with its first line only, or with a refusal."""
-        first = b"" if head_first else next(lines, None)
+    def _stream(self, lines: Iterator[bytes], content_type: str) -> None:
+        """Send the head at once and each line as a chunk."""
         self.send_response(200)
         self.send_header("Content-Type", content_type)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         generation = self.fake.connections
-        while first is not None:
-            if first:
-                self.wfile.write(b"%x\r\n%s\r\n" % (len(first), first))
-            first = next(lines, None)
+        for line in lines:
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
         if generation != self.fake.connections:  # cut in the middle, without the last chunk
             self._drop()
         else:

@@ -231,7 +231,7 @@ def test_followed_log_ends_when_its_pod_is_deleted(tmp_path: Path) -> None:
 
 
 def test_script_that_says_nothing_is_followed_on(tmp_path: Path) -> None:
-    """Silence is no failure, however long: the head of a log comes with its first line only."""
+    """Silence is no failure, however long; only a server that does not answer is."""
     with fake_and_cluster(tmp_path) as (fake, connection, time):
         pod = running_pod(fake, connection)
         log = cluster.logs(connection, pod, follow=True, silence=0.1)
