@@ -27,13 +27,16 @@ def system(machine: machines.Machine) -> None:
         )
 
 
-def programs(layout: Sequence[pods.LocalPod]) -> tuple[pods.LocalPod, ...]:
-    """Return the pods with their programs as paths of this machine, looked up in each pod's PATH."""
-    return tuple(dataclasses.replace(pod, argv=(_program(pod), *pod.argv[1:])) for pod in layout)
+def programs(layout: Sequence[pods.LocalPod], *, machine: machines.Machine) -> tuple[pods.LocalPod, ...]:
+    """Return the pods with their programs as paths of this machine.
+
+    They are looked up beside this Python, then in each pod's PATH: one that spec.env sets is made for the image.
+    """
+    return tuple(dataclasses.replace(pod, argv=(_program(pod, machine), *pod.argv[1:])) for pod in layout)
 
 
-def _program(pod: pods.LocalPod) -> str:
-    found = shutil.which(pod.argv[0], path=pod.env["PATH"])
+def _program(pod: pods.LocalPod, machine: machines.Machine) -> str:
+    found = shutil.which(pod.argv[0], path=f"{machine.executable.parent}:{pod.env['PATH']}")
     if found is None:
         where = "does not exist on this machine" if "/" in pod.argv[0] else "is not on PATH"
         raise errors.LocalError(

@@ -42,7 +42,8 @@ def run(
     job = pods.only_job(manifests)
     name = job["metadata"]["name"]
     with signals.watching() as watch, scratch.places(machine=machine, work_dir=work_dir, job=name) as places:
-        layout = checks.programs(pods.layout(manifests, machine=machine, places=places, job_uid=str(uuid.uuid4())))
+        layout = pods.layout(manifests, machine=machine, places=places, job_uid=str(uuid.uuid4()))
+        layout = checks.programs(layout, machine=machine)
         checks.ports(layout)
         scratch.prepare(layout)
         with processes.subreaper(), _Run(job["spec"], watch=watch, out=out, report=report) as running:

@@ -31,11 +31,12 @@ def test_linux_only() -> None:
         checks.system(make_machine(platform="darwin"))
 
 
-def test_the_program_is_looked_up_in_the_pods_path() -> None:
+@pytest.mark.parametrize("env", [{}, {"PATH": "/opt/conda/bin:/usr/bin"}], ids=["no PATH", "the image's PATH"])
+def test_the_program_is_looked_up_beside_this_python(env: dict[str, str]) -> None:
     """`python3` becomes this interpreter's full path, which is how a virtual environment is recognised."""
-    layout = make_layout(make_job(), executable=Path(sys.executable))
+    machine = make_machine(executable=Path(sys.executable))
 
-    (pod,) = checks.programs(layout)
+    (pod,) = checks.programs(make_layout(make_job(env=env), executable=machine.executable), machine=machine)
 
     assert (str(Path(sys.executable).parent / "python3"), "-c", "pass") == pod.argv
 
@@ -50,7 +51,7 @@ def test_the_program_is_looked_up_in_the_pods_path() -> None:
 def test_a_missing_program_is_refused(program: str, words: str) -> None:
     """The refusal names the program and the field that sets it."""
     with pytest.raises(errors.LocalError, match=words):
-        checks.programs(make_layout(make_job(command=[program])))
+        checks.programs(make_layout(make_job(command=[program])), machine=make_machine())
 
 
 @pytest.mark.parametrize(
