@@ -9,7 +9,8 @@ from k8sddp.cluster.connection import connect
 from k8sddp.cluster.deleting import delete
 from k8sddp.cluster.execution import execute
 from k8sddp.cluster.observing import jobs, observe, observe_job
-from k8sddp.cluster.streams import Change, Stop, logs, watch
+from k8sddp.cluster.pod_logs import logs
+from k8sddp.cluster.streams import Change, Stop, watch
 from k8sddp.cluster.watching import follow
 
 __all__ = [

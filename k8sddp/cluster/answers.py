@@ -74,6 +74,8 @@ def describe_path(path: str) -> str:
 def _bad_request(said: _Said) -> errors.ClusterError:
     text = re.sub(r'^.* in version "[^"]*" cannot be handled as a \w+: ', "", said.message)
     text = text.removeprefix("strict decoding error: ")
+    if "HTTP request to an HTTPS server" in text:
+        return errors.KubeconfigError(f"{said.target} speaks TLS: write https:// in the cluster's `server`", status=400)
     if said.method == "GET":  # nothing was sent that could be wrong: the log of a container that has not started
         return errors.InvalidError(f"{said.what}: {_short(text)}", status=said.status)
     return errors.InvalidError(f"{said.what} is not accepted: {_short(text)}", status=said.status)
@@ -97,6 +99,12 @@ def _forbidden(said: _Said) -> errors.ClusterError:
     if match is None:  # admission: quota, Pod Security, a namespace that is going away
         text = re.sub(r'^\S+ "[^"]*" is forbidden: ', "", said.message)
         return errors.ForbiddenError(f"{said.what} is not admitted: {_short(text)}", status=403)
+    if match["user"] == "system:anonymous":
+        return errors.ForbiddenError(
+            f"{said.target} takes us for nobody: the user of context {said.target.context} has no credentials that it "
+            "knows; log in again",
+            status=403,
+        )
     resource = match["resource"] + (f".{match['group']}" if match["group"] else "")
     where = f"in namespace {match['namespace']}" if match["namespace"] else "in the whole cluster"
     return errors.ForbiddenError(
@@ -223,7 +231,7 @@ def unreachable(fault: Exception, *, target: Target, request_timeout: float) -> 
 def _tls(root: BaseException) -> str:
     text = str(getattr(root, "verify_message", "") or getattr(root, "reason", "") or root)
     if isinstance(root, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted ({text}); check certificate-authority in the kubeconfig"
+        return f"its certificate is not trusted ({text.rstrip('.')}); check certificate-authority in the kubeconfig"
     if "WRONG_VERSION_NUMBER" in text or "HTTP_REQUEST" in text:
         return "it does not speak TLS; is `server` meant to be http://"
     return f"no TLS connection ({_short(text)})"

@@ -2,7 +2,7 @@
 
 Guarantees: apply is server-side apply with our field manager, and says created, configured or unchanged; delete always
 carries a propagation policy (a raw DELETE of a Job orphans its pods). Warning headers are kept and given out once.
-The long reads, `watch` and `logs`, are in `streams.py`. What to do is decided in `plan`, never here.
+The long reads are in `streams.py` and `pod_logs.py`. What to do is decided in `plan`, never here.
 """
 
 from __future__ import annotations

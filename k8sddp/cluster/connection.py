@@ -80,9 +80,23 @@ def _client(config: Mapping[str, Any], target: Target) -> Any:
         ) from None
     if complaints:
         raise answers.credentials_error(complaints[0], target=target)
+    _check_certificate(settings, target)
     if not settings.verify_ssl:
         _silence_insecure_warning()
     return _api_client(settings)
+
+
+def _check_certificate(settings: Any, target: Target) -> None:
+    """Raise KubeconfigError where the user's certificate and key cannot be used together."""
+    if not settings.cert_file:
+        return
+    try:
+        # without a password of its own, OpenSSL would ask the terminal for one
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(settings.cert_file, settings.key_file, password="")
+    except (ssl.SSLError, OSError) as fault:
+        raise errors.KubeconfigError(
+            f"context {target.context}: client-certificate and client-key cannot be used ({_sentence(fault)})"
+        ) from None
 
 
 def _api_client(settings: Any) -> Any:

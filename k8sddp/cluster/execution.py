@@ -73,6 +73,10 @@ class _Execution:
                 self.report(f"{action.ref} unchanged")
 
     def _create_suspended(self, job: Manifest) -> None:
+        if self.cluster.get(self.plan.job) is not None:  # `suspend` would stop it; waits may lie behind us
+            raise errors.ConflictError(
+                f"{self.plan.job} was created by somebody else meanwhile; apply again", status=409
+            )
         applied = self.cluster.apply(suspended(job), observed_version="")
         self.owner_uid = str(applied.manifest["metadata"]["uid"])
         self.job_is_inert = True

@@ -1,9 +1,8 @@
-"""Reads that last: watches and logs, over connections that break.
+"""Reads that last, over connections that break: what all of them share, and watches.
 
 watch: one list, then every change, for as long as the caller wants. Bookmarks keep the position, 410 lists again, a
 silent or lost connection is opened again at the last position with growing pauses. After `PATIENCE` seconds without
-any answer it gives up. logs: every line once and in order, across reconnects: lines carry the server's time stamps,
-which are taken off again.
+any answer it gives up. Logs are read in `pod_logs.py`.
 """
 
 from __future__ import annotations
@@ -14,11 +13,10 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from k8sddp import constants, errors
+from k8sddp import errors
 from k8sddp.cluster import answers
-from k8sddp.cluster.transport import FIRST_PAUSE, LONGEST_PAUSE, Query, SilenceError
-from k8sddp.manifest import Manifest, Ref
-from k8sddp.plan import pods as pod_facts
+from k8sddp.cluster.transport import FIRST_PAUSE, LONGEST_PAUSE, Query
+from k8sddp.manifest import Manifest
 
 if TYPE_CHECKING:
     from k8sddp.cluster.api import Cluster
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
 PATIENCE: Final = 300.0
 WATCH_SILENCE: Final = 90.0  # bookmarks come about every minute
 WATCH_LENGTH: Final = 300  # seconds after which the server ends a watch by itself
-LOG_SILENCE: Final = 300.0
 _PASSING: Final = frozenset({0, 429, 500, 502, 503, 504})  # 0: no answer
 
 
@@ -75,7 +72,7 @@ def _shut_down(response: Any) -> None:
         response.shutdown()
 
 
-class _Retry:
+class Retry:
     """Growing pauses between fruitless tries, and the end of patience."""
 
     def __init__(self, cluster: Cluster, stop: Stop) -> None:
@@ -122,7 +119,7 @@ def watch(
     Ends only with `stop`. Raises a ClusterError where the server refuses, or does not answer for `PATIENCE` seconds.
     """
     stop = stop or Stop()
-    retry = _Retry(cluster, stop)
+    retry = Retry(cluster, stop)
     version = ""
     while not stop.is_set():
         try:
@@ -138,7 +135,7 @@ def watch(
                 ("timeoutSeconds", str(WATCH_LENGTH)),
             ]
             path, came = cluster.path(api_version, kind), False
-            for line in _lines(cluster, path, query=query, silence=silence, stop=stop, retry=retry):
+            for line in lines(cluster, path, query=query, silence=silence, stop=stop, retry=retry):
                 event = _event(line)
                 if event is None:  # go on from the last whole one
                     break
@@ -183,122 +180,7 @@ def _after_error(cluster: Cluster, path: str, state: Mapping[str, Any], version:
     return version
 
 
-def logs(
-    cluster: Cluster,
-    pod: str,
-    *,
-    container: str = constants.CONTAINER_NAME,
-    follow: bool = False,
-    since: float | None = None,
-    tail: int | None = None,
-    previous: bool = False,
-    silence: float = LOG_SILENCE,
-    stop: Stop | None = None,
-) -> Iterator[bytes]:
-    """Yield the log's lines without their line ends.
-
-    With `follow` it waits for the container to start, survives lost connections, and ends with the container. `since`
-    is in seconds, `tail` a number of lines. Raises NotFoundError where there is no such pod.
-    """
-    stop = stop or Stop()
-    retry = _Retry(cluster, stop)
-    seen = _Seen()
-    first = [
-        *([("sinceSeconds", str(max(1, int(since))))] if since is not None else []),
-        *([("tailLines", str(tail))] if tail is not None else []),
-    ]
-    path = cluster.path("v1", "Pod", pod) + "/log"
-    last_pass, was_silent = not follow, False
-    while not stop.is_set():
-        came = False
-        query = [("container", container), ("timestamps", "true"), *(seen.query() or first)]
-        query += [("follow", "true")] if not last_pass else []
-        query += [("previous", "true")] if previous else []
-        try:
-            if was_silent:
-                last_pass, was_silent = _has_ended(cluster, pod, container), False
-                retry.opened()
-                continue
-            for line in _lines(cluster, path, query=query, silence=silence, stop=stop, retry=retry):
-                retry.success()
-                came = True
-                text = seen.new(line)
-                if text is not None:
-                    yield text
-            if last_pass:
-                return
-            last_pass = _has_ended(cluster, pod, container)
-            if not last_pass and not came:  # no Kubernetes Node has the pod yet, or the connection ends at once
-                retry.pause()
-        except errors.InvalidError as fault:
-            if not follow or "waiting to start" not in str(fault):
-                raise
-            retry.opened()
-            retry.pause()
-        except SilenceError:  # the script says nothing; whether the server still answers is asked with the pod
-            if not follow:
-                raise
-            was_silent = True
-        except errors.NotFoundError:
-            if follow and (last_pass or seen.anything):  # it was there: deleted meanwhile
-                return
-            raise
-        except errors.ClusterError as fault:
-            if stop.is_set():
-                return
-            retry.failed(fault)
-
-
-class _Seen:
-    """The time stamp of the last line and how many lines carried it: what a reconnect must not repeat."""
-
-    def __init__(self) -> None:
-        self._stamp = b""
-        self._count = 0
-        self._skip = 0
-
-    @property
-    def anything(self) -> bool:
-        """Return whether there was a line at all."""
-        return bool(self._stamp)
-
-    def query(self) -> Query:
-        """Return the position from which a new request goes on, nothing at the first."""
-        self._skip = self._count
-        return [("sinceTime", self._stamp.decode())] if self._stamp else []
-
-    def new(self, line: bytes) -> bytes | None:
-        """Return the line without its time stamp, None where it was given out before."""
-        stamp, space, text = line.partition(b" ")
-        if not space or not stamp[:4].isdigit() or not stamp.endswith(b"Z"):
-            return line  # not a log line: a message of the kubelet
-        # RFC3339Nano leaves out trailing zeros, so the digits are compared in full length
-        if _full(stamp) < _full(self._stamp):
-            return None
-        if stamp == self._stamp:
-            if self._skip:
-                self._skip -= 1
-                return None
-            self._count += 1
-        else:
-            self._stamp, self._count, self._skip = stamp, 1, 0
-        return text
-
-
-def _full(stamp: bytes) -> bytes:
-    whole, _, fraction = stamp.rstrip(b"Z").partition(b".")
-    return whole + b"." + fraction.ljust(9, b"0")
-
-
-def _has_ended(cluster: Cluster, pod: str, container: str) -> bool:
-    found = cluster.get(Ref("v1", "Pod", pod))
-    if found is None or pod_facts.phase(found) in ("Succeeded", "Failed"):
-        return True
-    statuses = (found.get("status") or {}).get("containerStatuses") or ()
-    return any(one.get("name") == container and "terminated" in (one.get("state") or {}) for one in statuses)
-
-
-def _lines(cluster: Cluster, path: str, *, query: Query, silence: float, stop: Stop, retry: _Retry) -> Iterator[bytes]:
+def lines(cluster: Cluster, path: str, *, query: Query, silence: float, stop: Stop, retry: Retry) -> Iterator[bytes]:
     """Yield the lines of a streamed answer; raises UnreachableError where it breaks off, within a line or between."""
     with cluster.transport.stream(path, query=query, silence=silence) as response:
         stop.reading(response)

@@ -88,11 +88,15 @@ def test_unusable_file_is_said_in_one_sentence(tmp_path: Path, expected: str, co
          {"user": {"client-certificate-data": "dGV4dA==", "client-key-data": "dGV4dA=="}}),
         ("client-certificate and client-key go together",
          {"user": {"client-certificate-data": base64.b64encode(b"-----BEGIN CERTIFICATE-----").decode()}}),
+        ("client-certificate and client-key cannot be used (",
+         {"user": {"client-certificate-data": base64.b64encode(b"-----BEGIN CERTIFICATE-----").decode(),
+                   "client-key-data": base64.b64encode(b"-----BEGIN PRIVATE KEY-----").decode()}}),
         ("the credential plugin 'no-such-plugin' is not installed; install it, or choose another context",
          {"user": {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "no-such-plugin"}}}),
         ("as-groups and as-user-extra of a kubeconfig user are not supported", {"user": {"as-groups": ["g"]}}),
     ],
-    ids=["no server", "no scheme", "no user", "bad base64", "bad CA", "missing CA", "bad cert", "no key", "exec", "as"],
+    ids=["no server", "no scheme", "no user", "bad base64", "bad CA", "missing CA", "bad cert", "no key", "bad pair",
+         "exec", "as"],
 )  # fmt: skip
 def test_unusable_entry_is_said_in_one_sentence(tmp_path: Path, expected: str, changes: dict[str, Any]) -> None:
     """Before the first request, which would fail with a riddle."""

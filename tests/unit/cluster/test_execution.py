@@ -135,6 +135,19 @@ def test_replace_gives_up_at_its_limit_and_creates_nothing(tmp_path: Path) -> No
         assert execution.DELETE_LIMIT <= time.now < execution.DELETE_LIMIT + 5
 
 
+def test_job_that_somebody_else_made_meanwhile_goes_on(tmp_path: Path) -> None:
+    """Two people apply at once: the second one's plan would suspend the running Job of the first."""
+    with fake_and_cluster(tmp_path) as (fake, connection, _):
+        objects = jobs.make_objects(nnodes=2, code=CODE)
+        late = plan.diff(objects, cluster.observe(connection, objects), replace=False)
+        apply(connection)
+        fake.requests.clear()
+        with pytest.raises(errors.ConflictError, match=r"job\.batch/digits was created by somebody else meanwhile"):
+            cluster.execute(late, connection, report=print)
+        assert {"GET"} == {method for method, _, _ in fake.requests}
+        assert 2 == len(fake.pods("digits"))
+
+
 def test_warnings_of_the_server_are_returned(tmp_path: Path) -> None:
     """Pod Security says them at the Job; its pods would never appear."""
     with fake_and_cluster(tmp_path) as (fake, connection, _):
