@@ -69,7 +69,9 @@ class Resources(Part):
     cpu: Quantity | None = Field(default=None, description="CPU cores per node: 32, 500m. Default: no request.")
     memory: Bytes | None = Field(default=None, description="Memory per node: 256Gi. Default: no request.")
     shared_memory: Bytes | None = Field(
-        default=None, description="Size of /dev/shm, part of `memory`; DataLoader workers and NCCL need it."
+        default=None,
+        description="Size of /dev/shm, part of `memory`; DataLoader workers and NCCL need it. "
+        "Default: all of `memory`, else 1Gi.",
     )
     gpu_resource: ResourceName = Field(
         default=constants.DEFAULT_GPU_RESOURCE, description="Resource that counts the GPUs. Default: nvidia.com/gpu."

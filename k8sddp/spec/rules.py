@@ -122,14 +122,18 @@ def _command_starts_a_script(facts: Facts) -> Iterator[Fault]:
     path = ("spec", "command", 0)
     facts.read(*path, default="")
     first = command[0]
-    base = PurePosixPath(first).name
-    if not first.strip():
+    words = first.split()
+    base = PurePosixPath(words[0] if words else "").name
+    starter = base in _STARTERS or _PYTHON.fullmatch(base)
+    if not words:
         yield Fault(path, "the first word is empty", "write [train.py, ...]")
     elif first == "-m" and len(command) == 1:
         yield Fault(path, "`-m` needs a module", "write [-m, package.module, ...]")
     elif first.startswith("-") and first != "-m":
         yield Fault(path, f"`{first}` is neither a script nor -m", "write [train.py, ...] or [-m, package.module, ...]")
-    elif base in _STARTERS or _PYTHON.fullmatch(base):
+    elif len(words) > 1 and (starter or base.endswith(".py")):  # [train.py --epochs 10], the commas forgotten
+        yield Fault(path, f"`{first}` is one word, and so the name of one file", script_hint([*words, *command[1:]]))
+    elif starter:
         launcher = facts.read("spec", "launcher", default="torchrun")
         starts = "torchrun" if launcher == "torchrun" else "Python"
         yield Fault(path, f"`{first}` is no Python script: k8sddp starts {starts} itself", script_hint(command))

@@ -60,6 +60,15 @@ EMPTY_DIR = {"emptyDir": {}}
             "spec.command[0]: `python` is no Python script: k8sddp starts Python itself (write [train.py])",
         ),
         (
+            {"command": ["train.py --epochs 10"]},
+            "spec.command[0]: `train.py --epochs 10` is one word, and so the name of one file "
+            '(write [train.py, --epochs, "10"])',
+        ),
+        (
+            {"command": ["torchrun train.py", "--lr"]},
+            "spec.command[0]: `torchrun train.py` is one word, and so the name of one file (write [train.py, --lr])",
+        ),
+        (
             {"command": ["bash", "run.sh"]},
             "spec.command[0]: `bash` is no Python script: k8sddp starts torchrun itself "
             "(write [train.py, ...] or [-m, package.module, ...])",
@@ -136,6 +145,7 @@ def test_a_broken_rule_blames_one_field_and_names_the_remedy(fields, expected):
         {"command": ["-m", "pkg.train"]},
         {"command": ["/app/train.py"]},
         {"command": ["train"]},
+        {"command": ["my train.py"]},
         {"volumes": [{"name": "a", "mountPath": "/tmpfiles", **EMPTY_DIR}]},
         {
             "volumes": [
