@@ -24,6 +24,10 @@ def unpack(path: str, folder: str) -> int:
     Raises CodeZipError.
     """
     import zipfile  # 30 ms that a job without code need not pay
+    import zlib
+
+    # EOFError, ValueError, zlib.error: what zipfile lets through of damaged data and of names that are not UTF-8
+    damage = (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError)
 
     try:
         with zipfile.ZipFile(path) as archive:
@@ -31,7 +35,7 @@ def unpack(path: str, folder: str) -> int:
             _check([(m.filename, m.file_size, m.external_attr >> 16) for m in members])
             for member in members:
                 _write(os.path.join(folder, member.filename), archive.read(member), member.external_attr >> 16)
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except damage as error:
         raise CodeZipError("%s cannot be unpacked into %s: %s" % (path, folder, error)) from None
     return len(members)
 

@@ -37,14 +37,13 @@ def main(argv: Optional[Sequence[str]] = None, environ: Optional[Mapping[str, st
         return _refuse(env, sink, None, kind="configuration", detail=str(error))
     try:
         node_driver = _prepare(events, sink, node, words=words, environ=env)
+        events.handle_signals(node_driver.asked_to_stop)
+        node_driver.start()
+        code = events.run()
     except code_zip.CodeZipError as error:
         return _refuse(env, sink, node, kind="configuration", detail=str(error))
     except preflight.PreflightError as error:
         return _refuse(env, sink, node, kind="preflight", detail=str(error))
-    events.handle_signals(node_driver.asked_to_stop)
-    try:
-        node_driver.start()
-        code = events.run()
     except Exception as error:  # ours to mend, but no rank may outlive it and no rank's exit code may be imitated
         traceback.print_exc()
         code = _refuse(env, sink, node, kind="infrastructure", detail="the worker itself failed: %r" % error)

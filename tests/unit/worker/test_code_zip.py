@@ -53,6 +53,25 @@ def test_a_forged_member_is_refused(tmp_path: Path, members: list[tuple[str, byt
     assert not (tmp_path / "work").exists()
 
 
+@pytest.mark.parametrize(
+    ("place", "change"),
+    [
+        pytest.param(b"PK\x03\x04", (40, 0xFF), id="data"),  # behind header and name: zlib cannot inflate it
+        pytest.param(b"PK\x01\x02", (46, 0xFF), id="name"),  # of the directory entry: no longer UTF-8
+    ],
+)
+def test_a_damaged_zip_is_refused(tmp_path: Path, place: bytes, change: tuple[int, int]) -> None:
+    """Whatever the zip module raises, the user gets one sentence."""
+    path = tmp_path / "c.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("träin.py", b"print(1)\n" * 100)
+    data = bytearray(path.read_bytes())
+    data[data.index(place) + change[0]] = change[1]
+    path.write_bytes(data)
+    with pytest.raises(code_zip.CodeZipError, match="cannot be unpacked"):
+        code_zip.unpack(str(path), str(tmp_path / "work"))
+
+
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_a_name_comes_once(tmp_path: Path) -> None:
     """Two members of one name would make it a matter of order what runs."""

@@ -269,6 +269,13 @@ def test_what_cannot_work_is_refused_in_one_sentence(
     assert 1 == len(gang.pods[0].log.splitlines())
 
 
+def test_a_fault_of_ours_imitates_no_rank(tmp_path: Path) -> None:
+    """Exit 75 and a verdict, also before the gang: 1 would be taken for the exit code of a rank."""
+    with workers.Gang(tmp_path, "print('ran')").start(0, K8SDDP_PORT="70000") as gang:
+        assert [75] == gang.wait()
+    assert "the worker itself failed: OverflowError" in str(gang.pods[0].cause["message"])
+
+
 def test_a_missing_script_is_refused(tmp_path: Path) -> None:
     """The sentence says where the script was looked for."""
     gang = workers.Gang(tmp_path, "")
