@@ -16,7 +16,7 @@ MAGIC = b"k8sddp/1"
 NONCE_SIZE = 16
 MAC_SIZE = 32
 HEADER_SIZE = 4 + MAC_SIZE
-MAX_FIRST_FRAME = 8 * 1024  # before the peer has shown that it knows the key
+MAX_FIRST_FRAME = 8 * 1024  # before a member has shown that it knows the key; a verdict may be the coordinator's first
 MAX_FRAME = 64 * 1024
 
 _GREETING_SIZE = len(MAGIC) + NONCE_SIZE
@@ -79,7 +79,7 @@ class Session:
         messages: list[Mapping[str, object]] = []
         while len(self._buffer) >= HEADER_SIZE:
             length = int.from_bytes(self._buffer[:4], "big")
-            limit = MAX_FRAME if self.authenticated else MAX_FIRST_FRAME
+            limit = MAX_FIRST_FRAME if self._coordinator and not self.authenticated else MAX_FRAME
             if length > limit:
                 raise WireError("a frame of %d bytes is over the limit of %d" % (length, limit))
             if len(self._buffer) < HEADER_SIZE + length:

@@ -97,6 +97,13 @@ def test_sizes_are_bounded_before_the_peer_is_known() -> None:
         member.seal({"x": "x" * wire.MAX_FRAME})
 
 
+def test_the_first_word_of_a_coordinator_may_be_a_long_verdict() -> None:
+    """A member that joins after the end hears the whole cause, traceback included."""
+    member, coordinator = make_pair()
+    verdict = {"traceback": "x" * (wire.MAX_FIRST_FRAME + 1)}
+    assert [verdict] == member.feed(coordinator.seal(verdict))
+
+
 def test_another_protocol_is_named() -> None:
     """A browser or another version of the worker gets one clear reason."""
     coordinator = wire.Session(KEY, coordinator=True, nonce=b"c" * 16)
