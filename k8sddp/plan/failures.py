@@ -87,7 +87,7 @@ def verdict_of(pod: Manifest) -> Mapping[str, Any]:
     ended = pod_facts.terminated(pod) or {}
     try:
         found = json.loads(str(ended.get("message") or ""))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -90,6 +90,7 @@ def test_pod_that_kubernetes_ended_is_explained(expected: str, pod: Any) -> None
         '"text"',
         '{"first_failure": 7, "exit_code": "x"}',
         "\x00\ufffd",
+        "[" * 4000,
     ],
 )
 def test_termination_message_that_is_no_verdict_is_survived(message: str) -> None:
