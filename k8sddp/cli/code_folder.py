@@ -32,6 +32,7 @@ DEFAULT_IGNORES: Final = (
 )
 MAX_RAW: Final = 64 * 1024 * 1024  # no code packs from this to below 1 MiB: reading on would only cost time
 MAX_FILES: Final = 10_000  # each costs a zip some 100 bytes whatever is in it
+MAX_DEPTH: Final = 100  # folders in folders; Python's own limit is some 900
 _BIGGEST: Final = 5
 _REMEDY: Final = f"name in {IGNORE_FILE} what need not travel, or put the code into the image, or data on a volume"
 
@@ -190,6 +191,8 @@ def _status(folder: Path, place: Path, above: Sequence[_Identity]) -> os.stat_re
         raise _CannotTravelError(f"the link leads out of the folder ({_shown(str(place.readlink()))})")
     if _identity(status) in above:
         raise _CannotTravelError(f"the link leads back to a folder that it lies in ({_shown(str(place.readlink()))})")
+    if stat.S_ISDIR(status.st_mode) and len(above) > MAX_DEPTH:
+        raise _CannotTravelError(f"lies in more than {MAX_DEPTH} folders")
     for is_kind, kind in _KINDS:
         if is_kind(status.st_mode):
             raise _CannotTravelError(f"is {kind}, not a file")

@@ -69,6 +69,14 @@ def test_job_file_stays_under_every_name(tmp_path):
     assert ["job.yaml", "train.py"] == [file.name for file in files]
 
 
+def test_folders_in_folders_without_end_are_refused(tmp_path):
+    """What Python cannot walk is a sentence, not a RecursionError."""
+    make_folder(tmp_path, {"a/" * code_folder.MAX_DEPTH + "train.py": "x"})
+    assert 1 == len(names(tmp_path))
+    make_folder(tmp_path, {"b/" * (code_folder.MAX_DEPTH + 1) + "train.py": "x"})
+    assert f": lies in more than {code_folder.MAX_DEPTH} folders" in refusal(tmp_path)
+
+
 def test_folder_may_be_a_link_or_relative(tmp_path, monkeypatch):
     """The folder itself is named in any way; only what is in it must not lead out."""
     make_folder(tmp_path / "real", {"train.py": "x"})
