@@ -1,8 +1,9 @@
 """The gang's one decision maker, at node rank 0: who belongs to it, when it starts, how it ended. Pure.
 
 Messages and time in, effects out; no clock, no socket. A job gets one attempt here. Its end is decided once and never
-changes (`ended`): complete when every member has reported so; stopped when a member was asked to stop (a disruption:
-all leave with ignored codes and the Job starts a fresh gang, free of charge); failed otherwise. A member whose
+changes (`ended`): complete when every member has reported so; stopped when a member that is not complete, or node 0,
+was asked to stop (a disruption: all leave with ignored codes and the Job starts a fresh gang, free of charge); failed
+otherwise. A member whose
 connection breaks without a word spends the attempt like any failure, because only its pod's own status could tell an
 eviction from an OOM kill, and nobody in here can read that.
 """
@@ -66,7 +67,7 @@ class Coordinator:
         self._joins: dict[Peer, messages.Join] = {}
         self._running = False
         self._finished: set[Peer] = set()  # members from whom nothing more will come
-        self._complete: set[Peer] = set()
+        self._complete: set[int] = set()  # node ranks; what is complete stays so, whatever becomes of the pod
         self._failures: list[root_cause.Failure] = []
         self._settle: Optional[float] = None
         self._verdict: Optional[Mapping[str, object]] = None
@@ -106,12 +107,14 @@ class Coordinator:
                 self._failures.append(_lost(self._joins[peer], "its launcher ended and gave no reason"))
             return self._failing(now)
         if isinstance(message, messages.Complete):
-            self._complete.add(peer)
+            self._complete.add(self._joins[peer].node_rank)
             self._finished.add(peer)
             if len(self._complete) == self._own.nnodes:
                 return self._conclude("complete", exit_codes.COMPLETE)
             return self._failing(now) if self._failures else []
         if isinstance(message, messages.Leaving):
+            if peer != LOCAL and self._joins[peer].node_rank in self._complete:
+                return []  # its part is done, and nobody else need lose theirs
             return self._stop(peer, message.reason)
         return []
 
@@ -122,7 +125,7 @@ class Coordinator:
             return []
         if self._peers.get(join.node_rank) == peer:
             del self._peers[join.node_rank]
-        if self.ended or not self._running or peer in self._complete:
+        if self.ended or not self._running or join.node_rank in self._complete:
             return []
         self._finished.add(peer)
         self._failures.append(_lost(join, "its pod was lost without a word, or its network"))
@@ -163,6 +166,9 @@ class Coordinator:
             effects += self._supersede(older, join)
         self._peers[join.node_rank] = peer
         self._joins[peer] = join
+        if join.node_rank in self._complete:  # a new pod of a node whose part is done: it waits for the verdict
+            self._finished.add(peer)
+            return [*effects, Send(peer, messages.Waiting(self._missing()))]
         if self._running:  # the newcomer's predecessor was in the attempt that runs
             self._failures.append(_lost(join, "a new pod took its place while it trained"))
             return effects + self._failing(now)

@@ -108,6 +108,27 @@ def test_a_member_that_is_complete_may_be_lost() -> None:
     assert {0: 0} == {peer: end.code for peer, end in told.items()}
 
 
+def test_a_member_that_is_complete_may_be_asked_to_stop() -> None:
+    """Its part is done: a drain of its Kubernetes Node does not undo what the others still finish."""
+    gang = gangs.make_running()
+    gang.received(1, messages.Complete(0), 5.0)
+    assert [] == gang.received(1, messages.Leaving("SIGTERM"), 6.0)
+    gang.lost(1, 6.1)
+    assert "complete" == gangs.ends(gang.received(0, messages.Complete(0), 9.0))[0].verdict["outcome"]
+
+
+def test_a_new_pod_of_a_complete_node_waits_for_the_verdict() -> None:
+    """The Job replaces a pod that was ended; that is no failure of a node whose part is done."""
+    gang = gangs.make_running()
+    gang.received(1, messages.Complete(0), 5.0)
+    gang.lost(1, 6.0)
+    waiting = gang.received(7, gangs.make_join(1, pod="digits-1b"), 16.0)
+    assert [coordinator.Send(7, messages.Waiting(""))] == waiting
+    assert None is gang.deadline()
+    last = gangs.ends(gang.received(0, messages.Complete(0), 20.0))
+    assert {0: 0, 7: 0} == {peer: end.code for peer, end in last.items()}
+
+
 def test_a_stop_is_no_failure() -> None:
     """The member that was asked leaves with 143, the others with 79, and ranks get their grace."""
     gang = gangs.make_running(3)
