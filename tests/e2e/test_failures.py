@@ -1,0 +1,93 @@
+"""A job that fails says which rank, where and why: in `run`, in `get`, and in Kubernetes' own objects."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.e2e import jobs
+from tests.e2e.users import User
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+
+EXIT_7 = "import os, sys, time\nif os.environ['RANK'] == '1':\n    sys.exit(7)\ntime.sleep(600)\n"
+RAISE = """
+import torch.distributed as dist
+
+dist.init_process_group("gloo")
+if dist.get_rank() == 1:
+    raise ValueError("batch 3 is empty")
+dist.barrier()
+"""
+GREEDY = "hoard = [bytearray(1 << 24) for _ in range(64)]\nprint(len(hoard))\n"
+BIG = {"resources": {"cpu": "1", "memory": "2Gi"}}
+
+
+def verdict(pod: dict[str, object]) -> dict[str, object]:
+    """Return what the worker left in its pod's termination message."""
+    (container,) = pod["status"]["containerStatuses"]  # type: ignore[index]
+    return dict(json.loads(container["state"]["terminated"]["message"]))
+
+
+@pytest.mark.torch
+def test_the_rank_that_raised_is_named_and_not_the_one_that_waited_for_it(user: User, tmp_path: Path) -> None:
+    """Rank 1 raises, rank 0 sits in a barrier: `run`, `get`, the Job and the pod all blame rank 1 on pod 1."""
+    file = jobs.write(tmp_path, "raises", RAISE, image=user.cluster.image, nnodes=2, launcher="torchrun", **BIG)
+    ran = user.k8sddp("run", str(file))
+    first = verdict(user.pod("raises", 0))["first_failure"]
+    assert isinstance(first, dict)
+    assert (1, 1, "exception", "ValueError: batch 3 is empty") == tuple(
+        first[key] for key in ("rank", "node_rank", "class", "exception")
+    )
+    assert first["pod"].startswith("raises-1-")
+    sentence = f"rank 1 (pod {first['pod']}, node {first['kube_node']}) raised ValueError: batch 3 is empty"
+
+    assert 1 == ran.code
+    (end,) = [line for line in ran.err.splitlines() if "raises failed after " in line]
+    assert sentence == end.partition(": ")[2]
+    assert 'raise ValueError("batch 3 is empty")' in ran.err
+    shown = user.k8sddp("get", "raises").out
+    assert f"first failure: {sentence}" in shown
+    assert ["raises", "Failed"] == shown.splitlines()[1].split()[:2]
+    conditions = {one["type"]: one for one in user.object("job", "raises")["status"]["conditions"]}
+    assert "PodFailurePolicy" == conditions["Failed"]["reason"]
+    assert "exit code 1 " in conditions["Failed"]["message"]
+
+
+def test_run_ends_with_the_exit_code_of_the_script(user: User, tmp_path: Path) -> None:
+    """Rank 1 leaves with 7 while rank 0 sleeps: `run` ends with 7, and so does the pod that decides the Job."""
+    file = jobs.write(tmp_path, "exits", EXIT_7, image=user.cluster.image, nnodes=2)
+    ran = user.k8sddp("run", str(file))
+    assert 7 == ran.code, ran
+    (container,) = user.pod("exits", 0)["status"]["containerStatuses"]
+    assert 7 == container["state"]["terminated"]["exitCode"]
+    shown = user.k8sddp("get", "exits").out
+    assert "first failure: rank 1 (pod exits-1-" in shown
+    assert "exited with code 7" in shown
+
+
+def test_a_deadline_is_named(user: User, tmp_path: Path) -> None:
+    """A job that runs too long is failed by Kubernetes; `run` says by which limit, although no pod is left."""
+    file = jobs.write(tmp_path, "late", jobs.HOLD, image=user.cluster.image, activeDeadlineSeconds=2)
+    ran = user.k8sddp("run", str(file))
+    assert 0 != ran.code
+    assert "the job ran longer than spec.activeDeadlineSeconds (2 s)" in ran.err
+    assert "the job ran longer than spec.activeDeadlineSeconds (2 s)" in user.k8sddp("get", "late").out
+
+
+def test_a_rank_over_its_memory_is_named_with_the_limit_or_the_signal(user: User, tmp_path: Path) -> None:
+    """The kernel kills the rank alone or the whole container; either way the sentence speaks of memory."""
+    file = jobs.write(tmp_path, "greedy", GREEDY, image=user.cluster.image, resources={"memory": "128Mi"})
+    ran = user.k8sddp("run", str(file))
+    assert 0 != ran.code
+    (end,) = [line for line in ran.err.splitlines() if "greedy failed after " in line]
+    assert "out of memory" in end
+    assert "greedy-0-" in end
+
+
+def test_a_script_that_is_missing_fails_before_anything_starts(user: User, tmp_path: Path) -> None:
+    """The preflight names the script and the folder; exit code 77."""
+    file = jobs.write(tmp_path, "missing", jobs.DONE, image=user.cluster.image, command=["/opt/train.py"])
+    ran = user.k8sddp("run", str(file))
+    assert 77 == ran.code, ran
+    assert "the script /opt/train.py is not in /k8sddp/work" in ran.err
