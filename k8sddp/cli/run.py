@@ -33,6 +33,8 @@ EXAMPLES = (
 def command(file: str, here: bool, work_dir: str | None, replace: bool, at: target.Target) -> int:
     """Train, show rank 0's output, end with the job's exit code."""
     if here:
+        if replace or at != target.Target():
+            raise errors.UsageError("--replace and the options that name a cluster are not for --local; leave them out")
         return _on_this_machine(job_file.load(file), work_dir or DEFAULT_WORK_DIR)
     if work_dir:
         raise errors.UsageError("--work-dir is for --local; on a cluster, volumes are in the job file")

@@ -84,6 +84,19 @@ def test_wrong_call_is_one_sentence_and_exit_2(words: list[str], message: str) -
     assert hint.startswith("hint: k8sddp ") and hint.endswith("--help")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["--local", "--replace"], ["--local", "-n", "research"], ["--work-dir", "w"]],
+    ids=["replace", "namespace", "work-dir"],
+)
+def test_run_refuses_what_belongs_to_its_other_place(words: list[str]) -> None:
+    """Nothing is accepted and ignored: a cluster has no work folder, this machine no namespace."""
+    ended = program.k8sddp("run", *words, "job.yaml")
+    assert (2, "") == (ended.code, ended.out)
+    assert "--local" in ended.err
+    assert "job.yaml: " not in ended.err
+
+
 def test_own_errors_are_one_sentence_with_their_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     """An expected error never shows a traceback."""
 
@@ -143,9 +156,7 @@ def test_closed_pipe_is_quiet() -> None:
     [
         pytest.param("validate nope.yaml", "2>&-", 2, "", "", id="stderr"),
         pytest.param("version --client", ">&-", 0, "", "", id="stdout"),
-        pytest.param(
-            "validate - 2>&1", "<&-", 2, "error: <stdin> has 1 problem\n", "", id="stdin"
-        ),
+        pytest.param("validate - 2>&1", "<&-", 2, "error: <stdin> has 1 problem\n", "", id="stdin"),
     ],
 )
 def test_closed_stream_is_as_good_as_the_null_device(words: str, closed: str, code: int, out: str, err: str) -> None:
