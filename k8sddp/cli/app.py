@@ -113,3 +113,7 @@ def guarded(step: Callable[[], object]) -> int:
         screen.hint("please report it with the lines above and the output of: k8sddp version")
         return BUG
     return result if isinstance(result, int) else 0
+
+
+if __name__ == "__main__":  # `python -m k8sddp.cli.app`: for a checkout that is not installed
+    sys.exit(main())
