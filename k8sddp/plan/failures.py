@@ -73,6 +73,9 @@ def first(job: Manifest, pods: Sequence[Manifest]) -> Failure:
         lost = cause.get("class") in ("lost", "infrastructure")
         if killed and lost:
             return Failure(killed, code)
+        hungry = _out_of_memory(job, pods, cause)
+        if hungry:
+            return Failure(hungry, code)
         message = _text(cause.get("message"))
         if message:
             return Failure(message, code, str(cause.get("traceback") or ""))
@@ -123,6 +126,17 @@ def _killed(job: Manifest, pods: Iterable[Manifest]) -> str:
             if text:
                 message = _text(source.get("message")) or "no reason given"
                 return f"{_who(pod)} {text.format(limit=_memory_limit(job), message=message)}"
+    return ""
+
+
+def _out_of_memory(job: Manifest, pods: Iterable[Manifest], cause: Mapping[str, Any]) -> str:
+    """Return the sentence for a rank that the kernel killed, where Kubernetes confirms that its memory was used up."""
+    for pod in pods:
+        ended = pod_facts.terminated(pod) or {}
+        if pod["metadata"]["name"] == cause.get("pod") and ended.get("reason") == "OOMKilled":
+            if cause.get("signal") != "SIGKILL" or cause.get("rank") is None:
+                return ""
+            return f"rank {cause['rank']} in {_who(pod)} {_KILLED['OOMKilled'].format(limit=_memory_limit(job))}"
     return ""
 
 

@@ -47,6 +47,16 @@ _POD_EVENTS: Final[Mapping[str, str]] = {
     "FailedScheduling": "no Kubernetes Node fits: {message}",
 }
 
+# What containerd and the kubelet say before the reason of a failed pull; the image is named by our own words
+_PULL_PREFIX: Final = re.compile(
+    r'^(?:Back-off pulling image "[^"]*"(?:: \w+: )?)?'
+    r'(?:(?:rpc error: code = \w+ desc = )?failed to pull and unpack image "[^"]*": )?'
+    r'(?:failed to resolve (?:image|reference "[^"]*"): )?'
+)
+
+# The scheduler's word for a claim that a pod names and nobody has made (plugins/volumebinding/volume_binding.go)
+_NO_CLAIM: Final = re.compile(r'persistentvolumeclaim "([^"]+)" not found')
+
 # Events of the Job when a pod is refused (pkg/controller/job): text in the message -> sentence
 _REFUSED: Final[tuple[tuple[str, str], ...]] = (
     ("exceeded quota", "the namespace's quota is used up: {message}"),
@@ -115,6 +125,9 @@ def _scheduling(pod: Manifest, _events: Sequence[Manifest]) -> str:
                 return f"{_who(pod)} is held back by the scheduling gate {gates or 'of another controller'}"
             # the second half of the scheduler's message repeats the first for preemption
             message = str(one.get("message") or "").partition(" preemption:")[0]
+            claim = _NO_CLAIM.search(message)
+            if claim is not None:
+                return f"{_who(pod)}: its PersistentVolumeClaim {claim[1]} does not exist in this namespace"
             return f"{_who(pod)}: no Kubernetes Node fits: {_short(message).rstrip('.')}"
     return ""
 
@@ -124,7 +137,7 @@ def _container(pod: Manifest, _events: Sequence[Manifest]) -> str:
     text = _WAITING.get(str(waits.get("reason") or ""))
     if text is None:
         return ""
-    message = re.sub(r'^Back-off pulling image "[^"]*"(?:: \w+: )?', "", str(waits.get("message") or ""))
+    message = _PULL_PREFIX.sub("", str(waits.get("message") or ""))
     message = message or "no further reason is given (is the name right, and may the cluster pull it)"
     return f"{_who(pod)}: {text.format(image=waits.get('image') or '?', message=_short(message))}"
 

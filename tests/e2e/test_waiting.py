@@ -30,7 +30,7 @@ REASONS: dict[str, tuple[Mapping[str, Any], tuple[str, ...]]] = {
     ),
     "claim-missing": (
         {"volumes": [CLAIM]},
-        (": no Kubernetes Node fits: 0/", 'persistentvolumeclaim "nowhere" not found'),
+        (": its PersistentVolumeClaim nowhere does not exist in this namespace",),
     ),
     "configmap-missing": (
         {"volumes": [FILES]},

@@ -47,6 +47,21 @@ def test_out_of_memory_is_named_where_the_gang_only_saw_a_lost_node() -> None:
     assert (expected, 64) == (found.sentence, found.exit_code)
 
 
+@pytest.mark.parametrize(
+    ("expected", "cause"),
+    [
+        ("rank 1 in pod digits-1-abcde (Kubernetes Node node-a) ran out of memory (OOMKilled", {"signal": "SIGKILL"}),
+        (SENTENCE, {"class": "exception"}),
+    ],
+    ids=["killed", "raised"],
+)
+def test_rank_killed_for_its_memory_is_told_from_one_that_raised(expected: str, cause: Any) -> None:
+    """The worker can only guess; Kubernetes marks the container in which any process was killed for memory."""
+    verdict = make_verdict(message=SENTENCE, pod="digits-1-abcde", **cause)
+    hungry = make_ended_pod(1, exit_code=79, reason="OOMKilled", message=verdict)
+    assert first(make_ended_pod(0, exit_code=64, message=verdict), hungry).sentence.startswith(expected)
+
+
 def test_exception_stays_the_cause_where_another_pod_was_ended_after_it() -> None:
     """An eviction during the ending is no cause."""
     raised = make_ended_pod(0, exit_code=1, message=make_verdict(message=SENTENCE))

@@ -33,6 +33,9 @@ PENDING = make_pod(phase="Pending", ready=False)
         (f"{POD}: image img cannot be pulled: no further reason is given "
          "(is the name right, and may the cluster pull it)",
          waiting_for("ImagePullBackOff", 'Back-off pulling image "img"')),
+        (f"{POD}: image img cannot be pulled: pull access denied",
+         waiting_for("ErrImagePull", 'rpc error: code = Unknown desc = failed to pull and unpack image "img": '
+                                     'failed to resolve reference "img": pull access denied')),
         (f"{POD}: image img cannot be pulled: 401 Unauthorized", waiting_for("ErrImagePull", "401 Unauthorized")),
         (f"{POD}: image img is not a valid image name", waiting_for("InvalidImageName", "parse")),
         (f"{POD}: image img is not on the Kubernetes Node and imagePullPolicy is Never",
@@ -59,6 +62,14 @@ def test_unschedulable_pod_repeats_the_scheduler_without_preemption() -> None:
     pod = make_pod(phase="Pending", kube_node="", status={"conditions": conditions})
     expected = f"{POD}: no Kubernetes Node fits: 0/3 nodes are available: 3 Insufficient nvidia.com/gpu"
     assert expected == reason(make_pod(1), pod)
+
+
+def test_missing_claim_is_named() -> None:
+    """The scheduler says it twice and calls it a lack of Nodes."""
+    message = '0/2 nodes are available: persistentvolumeclaim "ckpt" not found. not found'
+    conditions = [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}]
+    pod = make_pod(phase="Pending", kube_node="", status={"conditions": conditions})
+    assert f"{POD}: its PersistentVolumeClaim ckpt does not exist in this namespace" == reason(pod)
 
 
 def test_scheduling_gate_is_named() -> None:
