@@ -50,7 +50,8 @@ def _check(members: list[tuple[str, int, int]]) -> None:
     for name, _, mode in members:
         if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
             raise CodeZipError("%r in the code is not a regular file" % name)
-        if not name or name.startswith("/") or "\0" in name or os.path.normpath(name) != name or name.startswith(".."):
+        leads_out = name.startswith("/") or ".." in name.split("/")
+        if not name or leads_out or "\0" in name or os.path.normpath(name) != name:
             raise CodeZipError("%r in the code is not a plain relative name" % name)
         if name in names:
             raise CodeZipError("%r is twice in the code" % name)

@@ -69,6 +69,14 @@ def test_ddp_trains_over_two_nodes(tmp_path: Path, method: str) -> None:
     assert "[rank 1] world 2\n" in gang.pods[1].log
 
 
+def test_dollars_in_arguments_arrive_as_they_were_written(tmp_path: Path) -> None:
+    """torchrun substitutes macros in its script's arguments; a password is none."""
+    words = ("pa$$word", "${local_rank}", "$x$", "100$")
+    with workers.Gang(tmp_path, "import sys\nprint(sys.argv[1:])", *words, nnodes=1, torch="").start() as gang:
+        assert [0] == gang.wait()
+    assert f"[rank 0] {list(words)}\n" in gang.pods[0].log
+
+
 @pytest.mark.parametrize(
     ("nnodes", "ending", "code", "said"),
     [

@@ -29,7 +29,8 @@ def command(
         "--max-restarts=0",
         "--rdzv-id=%s" % attempt.run_id,
         "--log-dir=%s/torchrun" % place.rank_dir,  # its error files; by default it leaves a folder behind in /tmp
-        *words,
+        # torchrun reads its script's arguments as string.Template (elastic/utils/api.py, macros): `$$` arrives as `$`
+        *(word.replace("$", "$$") for word in words),
     )
     env = rank_env.build(node, attempt, place)
     # torchrun's own limit must not be shorter than the pod's grace period

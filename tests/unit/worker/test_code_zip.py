@@ -31,6 +31,13 @@ def test_files_arrive_with_their_executable_bit(tmp_path: Path) -> None:
     assert [True, False] == [bool(found[name].stat().st_mode & stat.S_IXUSR) for name in sorted(found)]
 
 
+def test_a_name_may_begin_with_dots(tmp_path: Path) -> None:
+    """`..cache` and `...` are ordinary names."""
+    packed = make_zip(tmp_path / "c.zip", ("..cache", b"1", 0o100644), ("a/...", b"2", 0o100644))
+    assert 2 == code_zip.unpack(packed, str(tmp_path / "work"))
+    assert b"1" == (tmp_path / "work/..cache").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("members", "said"),
     [
