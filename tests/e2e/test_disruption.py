@@ -40,7 +40,8 @@ def delete_pod(user: User, pod: str) -> None:
 
 
 def exit_code(user: User, pod: str) -> int:
-    """Return what the pod's container has ended with."""
+    """Return what the pod's container ends with."""
+    user.kubectl("wait", "--for=jsonpath={.status.phase}=Failed", f"--timeout={LIMIT - 5:g}s", f"pod/{pod}")
     (container,) = user.object("pod", pod)["status"]["containerStatuses"]
     return int(container["state"]["terminated"]["exitCode"])
 

@@ -9,6 +9,7 @@ leaving.
 """
 
 import subprocess
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -116,7 +117,7 @@ def create(lay: layout.Layout, binds: Iterable[Path]) -> Namespaces:
         "--propagation=private",
         "--kill-child=KILL",
     )
-    subprocess.Popen(
+    first = subprocess.Popen(
         (*unshare, str(lay.images / "pause"), str(lay.state), lay.run_id),
         cwd="/",
         stdin=subprocess.DEVNULL,
@@ -124,6 +125,8 @@ def create(lay: layout.Layout, binds: Iterable[Path]) -> Namespaces:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+    # Reaped whenever it ends; a Popen that nobody holds while it runs is a ResourceWarning, in pytest an error.
+    threading.Thread(target=first.wait, daemon=True).start()
     made = _wait_for(lay.state)
     resolv = lay.state / "resolv.conf"
     made.run(("sh", "-eu", "-c", _MOUNTS, "sh", str(resolv), str(layout.SITE_PACKAGES), *map(str, binds)))
