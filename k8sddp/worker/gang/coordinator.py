@@ -152,6 +152,8 @@ class Coordinator:
 
     def _join(self, peer: Peer, join: messages.Join, now: float) -> list[Effect]:
         if self._verdict is not None:
+            if peer == LOCAL:
+                return []  # the end was told to node 0 when it was decided, joined or not
             self._joins[peer] = join
             return [Send(peer, messages.End(self._verdict, exit_codes.FOLLOWER_LEAVES, grace=False))]
         difference = _difference(self._own, join)
