@@ -57,5 +57,5 @@ def make_machine(**changes: Any) -> machine.Machine:
 
 def make_layout(job: Mapping[str, Any], *others: Mapping[str, Any], **changes: Any) -> tuple[pods.LocalPod, ...]:
     """Return the pods of `job` on a machine with `changes`, in folders that nobody makes."""
-    places = pods.Places(scratch=Path("/scratch"), memory=Path("/memory"), volumes=Path("/work/digits"))
+    places = pods.Places(scratch=Path("/scratch"), memory=Path("/memory"), volumes=Path("/kept/digits"))
     return pods.layout([*others, job], machine=make_machine(**changes), places=places, job_uid="uid")

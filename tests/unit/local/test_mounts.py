@@ -49,7 +49,7 @@ def test_a_claim_is_one_folder_for_all_pods() -> None:
     claim = {"persistentVolumeClaim": {"claimName": "ckpt"}}
     job = make_job(nnodes=2, volumes=[{"name": "v"} | claim], mounts=[{"name": "v", "mountPath": "/data"}])
 
-    assert {Path("/work/digits/volumes/ckpt")} == {pod.mounts[0].folder for pod in make_layout(job)}
+    assert {Path("/kept/digits/volumes/ckpt")} == {pod.mounts[0].folder for pod in make_layout(job)}
 
 
 def test_an_empty_dir_is_each_pods_own() -> None:
@@ -58,7 +58,7 @@ def test_an_empty_dir_is_each_pods_own() -> None:
 
     folders = [pod.mounts[0].folder for pod in make_layout(job)]
 
-    assert [Path("/work/digits/digits-0/volumes/v"), Path("/work/digits/digits-1/volumes/v")] == folders
+    assert [Path("/kept/digits/digits-0/volumes/v"), Path("/kept/digits/digits-1/volumes/v")] == folders
 
 
 @pytest.mark.parametrize(
@@ -82,10 +82,10 @@ def test_our_own_folders_are_scratch(empty_dir: dict[str, str], path: str, varia
 @pytest.mark.parametrize(
     ("word", "expected"),
     [
-        pytest.param("/data", "/work/digits/volumes/c", id="the mount itself"),
-        pytest.param("/data/a b/c", "/work/digits/volumes/c/a b/c", id="below it"),
-        pytest.param("--out=/data/x", "--out=/work/digits/volumes/c/x", id="after the first ="),
-        pytest.param("/data/deep/x", "/work/digits/volumes/d/x", id="the deepest mount wins"),
+        pytest.param("/data", "/kept/digits/volumes/c", id="the mount itself"),
+        pytest.param("/data/a b/c", "/kept/digits/volumes/c/a b/c", id="below it"),
+        pytest.param("--out=/data/x", "--out=/kept/digits/volumes/c/x", id="after the first ="),
+        pytest.param("/data/deep/x", "/kept/digits/volumes/d/x", id="the deepest mount wins"),
         pytest.param("/database", "/database", id="a longer name is another path"),
         pytest.param("a=b=/data", "a=b=/data", id="not after the second ="),
         pytest.param("see /data", "see /data", id="inside a sentence"),
@@ -109,7 +109,7 @@ def test_sub_path_is_a_folder_of_the_volume() -> None:
     """`subPath` mounts a folder below the volume's root."""
     (pod,) = make_layout(mounted({"persistentVolumeClaim": {"claimName": "c"}}, subPath="runs/1"))
 
-    assert Path("/work/digits/volumes/c/runs/1") == pod.mounts[0].folder
+    assert Path("/kept/digits/volumes/c/runs/1") == pod.mounts[0].folder
 
 
 @pytest.mark.parametrize(

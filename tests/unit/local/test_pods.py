@@ -26,7 +26,7 @@ WORK = {"volumes": [{"name": "v", "emptyDir": {}}], "mounts": [{"name": "v", "mo
         pytest.param({}, "/home/ada/project", id="without code: where the user stands"),
         pytest.param(WORK | {"env": {node_env.WORK_DIR: "/k8sddp/work"}}, "/scratch/0/work", id="with code"),
         pytest.param(
-            WORK | {"container": {"workingDir": "/k8sddp/work"}}, "/work/digits/digits-0/volumes/v", id="workingDir"
+            WORK | {"container": {"workingDir": "/k8sddp/work"}}, "/kept/digits/digits-0/volumes/v", id="workingDir"
         ),
     ],
 )
@@ -57,7 +57,7 @@ def test_a_run_needs_exactly_one_job() -> None:
     ("program", "expected"),
     [
         pytest.param("/tmp/venv/bin/python", "/tmp/venv/bin/python", id="in our scratch: this machine's"),
-        pytest.param("/envs/bin/python", "/work/digits/volumes/c/bin/python", id="in a volume of the user's"),
+        pytest.param("/envs/bin/python", "/kept/digits/volumes/c/bin/python", id="in a volume of the user's"),
     ],
 )
 def test_the_program_may_lie_in_a_volume(program: str, expected: str) -> None:
