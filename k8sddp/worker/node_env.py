@@ -12,10 +12,12 @@ JOB = "K8SDDP_JOB"  # metadata.name
 NNODES = "K8SDDP_NNODES"
 NPROC_PER_NODE = "K8SDDP_NPROC_PER_NODE"
 BACKEND = "K8SDDP_BACKEND"  # nccl | gloo
-LAUNCHER = "K8SDDP_LAUNCHER"  # torchrun | spawn
+LAUNCHER = "K8SDDP_LAUNCHER"  # torchrun | direct | spawn
 PORT = "K8SDDP_PORT"  # gang; + 1: HTTP; + 10 + attempt: MASTER_PORT
 JOIN_TIMEOUT = "K8SDDP_JOIN_TIMEOUT"  # seconds for all members to be there
 MAX_ATTEMPTS = "K8SDDP_MAX_ATTEMPTS"
+FAIL_ON = "K8SDDP_FAIL_ON"  # exit codes of a rank that end the job at once, as 3,137; empty: none
+RETRY_ON = "K8SDDP_RETRY_ON"  # the only exit codes of a rank that are worth another attempt; empty: all
 GRACE_PERIOD = "K8SDDP_GRACE_PERIOD"  # seconds from SIGTERM to SIGKILL, the pod's own
 GPUS = "K8SDDP_GPUS"  # per node, 0 without
 CPUS = "K8SDDP_CPUS"  # per node, a decimal number; empty without a request
@@ -28,7 +30,8 @@ POD_IP = "K8SDDP_POD_IP"
 KUBE_NODE = "K8SDDP_KUBE_NODE"
 NODE_RANK = "K8SDDP_NODE_RANK"  # the completion index
 JOB_UID = "K8SDDP_JOB_UID"  # the Job's controller uid; keys the join HMAC, never printed
-FAILURE_COUNT = "K8SDDP_FAILURE_COUNT"  # earlier failures of this index
+FAILURE_COUNT = "K8SDDP_FAILURE_COUNT"  # earlier failures of this index that the Job counts
+IGNORED_COUNT = "K8SDDP_IGNORED_COUNT"  # earlier ends of this index that it does not count: disruptions, 79 and 143
 
 # Where things are
 CODE_ZIP = "K8SDDP_CODE_ZIP"  # empty without code
@@ -50,6 +53,9 @@ RANK_DIR = "K8SDDP_RANK_DIR"  # pipes and failure records of this node's ranks
 RANK_PID = "K8SDDP_RANK_PID"  # set by a rank itself, so that its subprocesses know they are none
 LAUNCHER_PID = "K8SDDP_LAUNCHER_PID"  # set by the launcher itself, so that its children know they are none
 RANK_BASE = "K8SDDP_RANK_BASE"  # rank of this node's local rank 0
+
+# What `run --local --fault` adds: faults that the ranks bring about themselves, one per line
+FAULTS = "K8SDDP_FAULTS"
 
 # Prefixes and names a spec may not set: torchrun or the worker sets them, or they would change what runs.
 RESERVED_PREFIXES = ("K8SDDP_", "PET_", "TORCHELASTIC_", "MASTER_")
@@ -87,6 +93,8 @@ class NodeEnv(NamedTuple):
     port: int
     join_timeout: float
     max_attempts: int
+    fail_on: Tuple[int, ...]
+    retry_on: Tuple[int, ...]
     grace_period: float
     gpus: int
     cpus: float  # 0.0 where the job names none
@@ -98,6 +106,7 @@ class NodeEnv(NamedTuple):
     node_rank: int
     job_uid: str
     failure_count: int
+    ignored_count: int
     code_zip: str
     work_dir: str
     scratch_dir: str
@@ -127,10 +136,12 @@ def parse(environ: Mapping[str, str]) -> NodeEnv:
         nnodes=_integer(environ, NNODES, problems, minimum=1),
         nproc_per_node=_integer(environ, NPROC_PER_NODE, problems, minimum=1),
         backend=_choice(environ, BACKEND, problems, choices=("nccl", "gloo")),
-        launcher=_choice(environ, LAUNCHER, problems, choices=("torchrun", "spawn")),
+        launcher=_choice(environ, LAUNCHER, problems, choices=("torchrun", "direct", "spawn")),
         port=_integer(environ, PORT, problems, minimum=1),
         join_timeout=float(_integer(environ, JOIN_TIMEOUT, problems, minimum=1)),
         max_attempts=_integer(environ, MAX_ATTEMPTS, problems, minimum=1),
+        fail_on=_codes(environ, FAIL_ON, problems),
+        retry_on=_codes(environ, RETRY_ON, problems),
         grace_period=float(_integer(environ, GRACE_PERIOD, problems, minimum=0)),
         gpus=_integer(environ, GPUS, problems, minimum=0),
         cpus=_number(environ, CPUS, problems),
@@ -142,6 +153,7 @@ def parse(environ: Mapping[str, str]) -> NodeEnv:
         node_rank=_integer(environ, NODE_RANK, problems, minimum=0),
         job_uid=_text(environ, JOB_UID, problems),
         failure_count=_integer(environ, FAILURE_COUNT, problems, minimum=0, default="0"),
+        ignored_count=_integer(environ, IGNORED_COUNT, problems, minimum=0, default="0"),
         code_zip=environ.get(CODE_ZIP, ""),
         work_dir=environ.get(WORK_DIR, ""),
         scratch_dir=_text(environ, SCRATCH_DIR, problems),
@@ -196,6 +208,14 @@ def _integer(environ: Mapping[str, str], name: str, problems: List[str], *, mini
     if int(value) < minimum:
         problems.append("%s=%s must be at least %d" % (name, value, minimum))
     return int(value)
+
+
+def _codes(environ: Mapping[str, str], name: str, problems: List[str]) -> Tuple[int, ...]:
+    words = environ.get(name, "").split(",") if environ.get(name) else []
+    if not all(word.isascii() and word.isdigit() and 1 <= int(word) <= 255 for word in words):
+        problems.append("%s=%r must be exit codes from 1 to 255, separated by commas" % (name, environ[name]))
+        return ()
+    return tuple(map(int, words))
 
 
 def _number(environ: Mapping[str, str], name: str, problems: List[str]) -> float:
