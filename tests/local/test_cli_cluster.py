@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -47,16 +48,21 @@ class User:
         assert "Traceback" not in ended.err
         return ended
 
-    def starts(self, *words: str) -> subprocess.Popen[str]:
-        """Start `k8sddp WORDS...` and return it running."""
-        return subprocess.Popen(
+    @contextlib.contextmanager
+    def starts(self, *words: str) -> Iterator[subprocess.Popen[str]]:
+        """Start `k8sddp WORDS...`, give it running, and kill it if it still runs at the end."""
+        with subprocess.Popen(
             [program.SCRIPTS / "k8sddp", *words],
             cwd=self.folder,
             env={**os.environ, **self.env},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-        )
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
     def refused(self, *words: str, code: int = 1) -> str:
         """Run a command that must fail, and return its one error sentence."""

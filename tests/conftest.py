@@ -1,0 +1,9 @@
+"""What every test process needs, whoever started it."""
+
+import signal
+
+
+def pytest_configure() -> None:
+    """Take SIGINT back: a shell that starts pytest in the background ignores it, and every program below inherits that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
