@@ -28,6 +28,7 @@ LABEL_BATCH_JOB_NAME: Final = "batch.kubernetes.io/job-name"
 LABEL_BATCH_INDEX: Final = "batch.kubernetes.io/job-completion-index"
 LABEL_BATCH_CONTROLLER_UID: Final = "batch.kubernetes.io/controller-uid"
 ANNOTATION_BATCH_INDEX_FAILURE_COUNT: Final = "batch.kubernetes.io/job-index-failure-count"
+ANNOTATION_BATCH_INDEX_IGNORED_FAILURE_COUNT: Final = "batch.kubernetes.io/job-index-ignored-failure-count"
 
 # Annotations of the Job object
 ANNOTATION_VERSION: Final = f"{API_GROUP}/version"  # of the k8sddp that rendered it

@@ -102,6 +102,7 @@ def _downward(job: Manifest, *, index: int, hostname: str, job_uid: str) -> Mapp
     annotations = (metadata.get("annotations") or {}) | {
         constants.LABEL_BATCH_INDEX: str(index),
         constants.ANNOTATION_BATCH_INDEX_FAILURE_COUNT: "0",
+        constants.ANNOTATION_BATCH_INDEX_IGNORED_FAILURE_COUNT: "0",
     }
     return {
         "metadata.name": f"{job['metadata']['name']}-{index}",

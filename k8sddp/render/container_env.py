@@ -32,6 +32,7 @@ DOWNWARD: Final[Mapping[str, str]] = {
     node_env.NODE_RANK: f"metadata.labels['{constants.LABEL_BATCH_INDEX}']",
     node_env.JOB_UID: f"metadata.labels['{constants.LABEL_BATCH_CONTROLLER_UID}']",
     node_env.FAILURE_COUNT: f"metadata.annotations['{constants.ANNOTATION_BATCH_INDEX_FAILURE_COUNT}']",
+    node_env.IGNORED_COUNT: f"metadata.annotations['{constants.ANNOTATION_BATCH_INDEX_IGNORED_FAILURE_COUNT}']",
 }
 
 
@@ -83,6 +84,8 @@ def _values(job: specs.DDPJob, code_digest: str) -> Mapping[str, str]:
         node_env.PORT: str(spec.rendezvous.port),
         node_env.JOIN_TIMEOUT: str(spec.rendezvous.timeout),
         node_env.MAX_ATTEMPTS: str(spec.restart.max_attempts),
+        node_env.FAIL_ON: ",".join(map(str, spec.restart.fail_on)),
+        node_env.RETRY_ON: ",".join(map(str, spec.restart.retry_on)),
         node_env.GRACE_PERIOD: str(spec.termination_grace_period_seconds),
         node_env.GPUS: str(spec.resources.gpu),
         node_env.CPUS: f"{cpus:.3f}".rstrip("0").rstrip(".") if cpus else "",

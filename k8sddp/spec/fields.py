@@ -53,6 +53,7 @@ _SUFFIXES: Final[Mapping[str, Decimal]] = {
 }
 _DURATION = re.compile(r"(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s)?")
 _MAX_SECONDS = 2**31 - 1
+MAX_EXIT_CODE: Final = 255  # wait(2)
 
 
 class Part(BaseModel):
@@ -143,15 +144,10 @@ def _nnodes(value: object) -> object:
     return value
 
 
-def _max_attempts(value: int) -> int:
-    if value > 1:
-        raise fault("restarts of the gang are not supported yet", "write 1, or leave the field out")
-    return value
-
-
-def _launcher(value: object) -> object:
-    if value == "direct":
-        raise fault("the launcher `direct` is not supported yet", "write torchrun or spawn")
+def _exit_code(value: int) -> int:
+    if not 1 <= value <= MAX_EXIT_CODE:
+        hint = f"write {128 - value}" if -64 <= value < 0 else ""
+        raise fault(f"`{value}` is not an exit code: 1 to {MAX_EXIT_CODE}, a signal n as 128 + n", hint)
     return value
 
 
@@ -180,5 +176,11 @@ Seconds = Annotated[
     int, Field(strict=True, ge=1, le=_MAX_SECONDS), BeforeValidator(_seconds), WithJsonSchema(_DURATION_SCHEMA)
 ]
 Nodes = Annotated[int, Field(strict=True, ge=1, le=4096), BeforeValidator(_nnodes)]
-Attempts = Annotated[int, Field(strict=True, ge=1), AfterValidator(_max_attempts)]
-LauncherName = BeforeValidator(_launcher)
+ExitCode = Annotated[
+    int,
+    Field(strict=True),
+    AfterValidator(_exit_code),
+    WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_EXIT_CODE}),
+]
+# An empty list could mean none or all, so it is refused; the default stands for a field that is left out.
+ExitCodes = Annotated[tuple[ExitCode, ...], Field(min_length=1)]

@@ -14,14 +14,13 @@ from pydantic import Field
 
 from k8sddp import constants, topology
 from k8sddp.spec.fields import (
-    Attempts,
     Bytes,
     DnsLabel,
     DnsSubdomain,
     EnvName,
+    ExitCodes,
     Int,
     LabelValue,
-    LauncherName,
     Name,
     Nodes,
     Part,
@@ -84,7 +83,8 @@ class Rendezvous(Part):
     port: Annotated[Int, Field(ge=1024, le=65535)] = Field(
         default=node_env.DEFAULT_PORT,
         description="Port of the gang; the next one serves HTTP, ten above it begin the ports for MASTER_PORT. "
-        "1024 to 65524; best below 32768, where Linux's ephemeral ports begin. Default: 29400.",
+        "Each attempt takes a new one, and 100 are kept for attempts that disruptions end: 1024 to 65422, less with "
+        "more than 4 attempts; best below 32768, where Linux's ephemeral ports begin. Default: 29400.",
     )
     timeout: Seconds = Field(
         default=600, description="How long to wait for all nodes: 90s, 10m, 1h30m or whole seconds. Default: 10m."
@@ -114,9 +114,23 @@ class Scheduling(Part):
 
 
 class Restart(Part):
-    """What happens after a failure."""
+    """When the whole gang starts again after a failure. Codes are those of a rank; a signal n counts as 128 + n."""
 
-    max_attempts: Attempts = Field(default=1, description="Attempts of the whole gang; only 1 yet. Default: 1.")
+    max_attempts: Annotated[Int, Field(ge=1, le=100)] = Field(
+        default=4,
+        description="Attempts of the whole gang that may end by a failure, 1 to 100; 1 means no restart. Disruptions "
+        "(a pod that is evicted, preempted, drained or lost with its Kubernetes Node) do not count. Default: 4.",
+    )
+    fail_on: ExitCodes = Field(
+        default=(),
+        description="Exit codes of a rank that fail the job at once: [3, 137]. Default: none; all are worth another "
+        "attempt.",
+    )
+    retry_on: ExitCodes = Field(
+        default=(),
+        description="The only exit codes of a rank that are worth another attempt; every other one fails the job at "
+        "once. Default: all but those of failOn.",
+    )
 
 
 class SecurityContext(Part):
@@ -166,10 +180,10 @@ class JobSpec(Part):
         default_factory=lambda data: default_backend(data["resources"].gpu),
         description="Communication backend. Default: nccl with GPUs, gloo without.",
     )
-    launcher: Annotated[Literal["torchrun", "spawn"], LauncherName] = Field(
+    launcher: Literal["torchrun", "direct", "spawn"] = Field(
         default="torchrun",
-        description="torchrun: one process per rank; spawn: plain Python, the script starts its own ranks. "
-        "Default: torchrun.",
+        description="torchrun: one process per rank; direct: the same environment without torchrun's agent, which "
+        "starts sooner and needs less memory; spawn: plain Python, the script starts its own ranks. Default: torchrun.",
     )
     env: Mapping[EnvName, str] = Field(default={}, description="Environment of every rank: names and texts.")
     env_from: tuple[EnvFrom, ...] = Field(default=(), description="Environment from ConfigMaps and Secrets.")
@@ -177,7 +191,7 @@ class JobSpec(Part):
     rendezvous: Rendezvous = Field(default=Rendezvous(), description="How the nodes find each other.")
     network: Network = Field(default=Network(), description="Who may connect to the pods.")
     scheduling: Scheduling = Field(default=Scheduling(), description="Where the pods may run.")
-    restart: Restart = Field(default=Restart(), description="What happens after a failure.")
+    restart: Restart = Field(default=Restart(), description="When the gang starts again after a failure.")
     active_deadline_seconds: Annotated[Int, Field(ge=1, le=_MAX_INT32)] | None = Field(
         default=None, description="The job fails after this many seconds. Default: no limit."
     )

@@ -72,6 +72,8 @@ def of_errors(errors: Sequence[ErrorDetails], document: Document) -> Iterator[Pr
         # a default that needs a wrong field; a value that YAML itself made unclear
         if error["type"] == "default_factory_not_called" or path in document.refused:
             continue
+        if error["type"] == "too_short" and error["input"]:  # pydantic counts the entries that are right
+            continue
         if error["type"] == "extra_forbidden":
             yield _unknown_field(path, document)
         elif error["type"] == "missing":
@@ -152,6 +154,8 @@ _EXAMPLES: Final[Mapping[str, str]] = {
     "spec": "add spec: {image: ..., command: [train.py]}",
     "spec.image": "add image: a container image with Python and torch",
     "spec.command": "add command: [train.py]",
+    "spec.restart.failOn": "write [3], or remove it",
+    "spec.restart.retryOn": "write [3], or remove it",
 }
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 from k8sddp import constants
 from k8sddp.spec.fields import quantity_value
 from k8sddp.spec.loading import Path
+from k8sddp.spec.model import Restart
 from k8sddp.spec.volumes import SOURCES
 from k8sddp.worker import node_env
 
@@ -23,6 +24,7 @@ _OUR_VOLUME_PREFIX: Final = "k8sddp-"
 # Commands that start ranks, or a Python, themselves
 _STARTERS: Final = frozenset({"torchrun", "torch.distributed.run", "torch.distributed.launch", "bash", "sh", "env"})
 _PYTHON = re.compile(r"python[0-9.]*")
+_FREE_ATTEMPTS: Final = 100  # ports kept for attempts that disruptions end, which maxAttempts does not count
 
 
 class Fault(NamedTuple):
@@ -182,11 +184,23 @@ def _shared_memory_fits(facts: Facts) -> Iterator[Fault]:
 
 def _ports_fit(facts: Facts) -> Iterator[Fault]:
     port = facts.read("spec", "rendezvous", "port", default=node_env.DEFAULT_PORT)
-    attempts = facts.read("spec", "restart", "maxAttempts", default=1)
-    room = 65535 - node_env.MASTER_PORT_OFFSET - attempts
+    attempts = facts.read("spec", "restart", "maxAttempts", default=Restart().max_attempts)
+    needed = node_env.MASTER_PORT_OFFSET + attempts - 1 + _FREE_ATTEMPTS
+    room = 65535 - needed
     if port > room:
-        rule = f"the ports above {port} are needed too, up to {port + node_env.MASTER_PORT_OFFSET + attempts}"
+        rule = f"the ports above {port} are needed too, up to {port + needed}"
         yield Fault(("spec", "rendezvous", "port"), rule, f"write a port up to {room}, best below 32768")
+
+
+def _exit_codes_are_in_one_list(facts: Facts) -> Iterator[Fault]:
+    def codes(field: str) -> dict[int, int]:
+        written = facts.read("spec", "restart", field, default=[])
+        return {n: code for n, code in enumerate(written) if not facts.is_wrong("spec", "restart", field, n)}
+
+    final = codes("failOn").values()
+    for index, code in codes("retryOn").items():
+        if code in final:
+            yield Fault(("spec", "restart", "retryOn", index), f"`{code}` is in failOn too", "remove it from one list")
 
 
 def _volumes_have_one_source(facts: Facts) -> Iterator[Fault]:
@@ -268,6 +282,7 @@ _RULES: Final[tuple[Callable[[Facts], Iterator[Fault]], ...]] = (
     _gpus_fit_backend,
     _shared_memory_fits,
     _ports_fit,
+    _exit_codes_are_in_one_list,
     _volumes_have_one_source,
     _volumes_do_not_collide,
     _entries_are_distinct,

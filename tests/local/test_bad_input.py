@@ -138,7 +138,9 @@ def write_python(folder: Path, *, torch_built_for: str) -> Path:
 
 def run_locally(folder: Path, lines: str) -> program.Ended:
     """Run a one-node job with these further lines in its spec, and check that nothing but volumes is left."""
-    text = JOB.replace("nnodes: 2", f"nnodes: 1\n  rendezvous: {{port: {free_port()}}}\n  {lines}")
+    text = JOB.replace(
+        "nnodes: 2", f"nnodes: 1\n  rendezvous: {{port: {free_port()}}}\n  restart: {{maxAttempts: 1}}\n  {lines}"
+    )
     (folder / "job.yaml").write_text(text)
     temporary = folder / "tmp"
     temporary.mkdir()

@@ -59,6 +59,7 @@ spec:
   code: {{path: .}}
   nnodes: 2
   rendezvous: {{port: {port or free_port()}}}
+  restart: {{maxAttempts: 1}}
   terminationGracePeriodSeconds: 5
   env: {{WHERE: /model, TEXT: "$(HOME) $$x é"}}
   volumes: [{{name: model, mountPath: /model, persistentVolumeClaim: {{claimName: shared}}}}]

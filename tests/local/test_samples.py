@@ -25,10 +25,10 @@ def run_local(job: Path, work_dir: Path) -> subprocess.CompletedProcess[str]:
 
 
 def edited(sample: Path, folder: Path, **spec: object) -> Path:
-    """Copy a sample's folder and change fields of its spec."""
+    """Copy a sample's folder and change fields of its spec; a failure ends the job instead of being healed."""
     shutil.copytree(sample.parent, folder)
     job = yaml.safe_load(sample.read_text())
-    job["spec"].update(spec)
+    job["spec"].update({"restart": {"maxAttempts": 1}, **spec})
     (folder / sample.name).write_text(json.dumps(job))
     return folder / sample.name
 

@@ -72,6 +72,7 @@ def test_worker_reads_the_environment_that_is_rendered():
         "metadata.labels['batch.kubernetes.io/job-completion-index']": "1",
         "metadata.labels['batch.kubernetes.io/controller-uid']": "5b0c",
         "metadata.annotations['batch.kubernetes.io/job-index-failure-count']": "2",
+        "metadata.annotations['batch.kubernetes.io/job-index-ignored-failure-count']": "5",
     }
     container = jobs.make_container(
         nnodes=3,
@@ -79,6 +80,8 @@ def test_worker_reads_the_environment_that_is_rendered():
         code={"path": "."},
         resources={"cpu": "2500m"},
         rendezvous={"port": 2000, "timeout": "2m"},
+        restart={"maxAttempts": 7, "failOn": [3, 137], "retryOn": [64]},
+        launcher="direct",
     )
     environ = {
         variable["name"]: variable["value"]
@@ -87,9 +90,11 @@ def test_worker_reads_the_environment_that_is_rendered():
         for variable in container["env"]
     }
     expected = node_env.NodeEnv(
-        job="digits", nnodes=3, nproc_per_node=4, backend="gloo", launcher="torchrun", port=2000, join_timeout=120.0,
-        max_attempts=1, grace_period=30.0, gpus=0, cpus=2.5, code_digest=jobs.CODE.digest, namespace="ml",
+        job="digits", nnodes=3, nproc_per_node=4, backend="gloo", launcher="direct", port=2000, join_timeout=120.0,
+        max_attempts=7, fail_on=(3, 137), retry_on=(64,),
+        grace_period=30.0, gpus=0, cpus=2.5, code_digest=jobs.CODE.digest, namespace="ml",
         pod_name="digits-1-x7k2p", pod_ip="10.0.0.7", kube_node="node-b", node_rank=1, job_uid="5b0c", failure_count=2,
+        ignored_count=5,
         code_zip="/k8sddp/code/code.zip", work_dir="/k8sddp/work", scratch_dir="/tmp", shm_dir="/dev/shm",
         termination_log="/dev/termination-log", bind_host="", coordinator="digits-0.digits",
     )  # fmt: skip

@@ -70,10 +70,12 @@ def test_every_exit_code_of_the_worker_has_its_place():
     assert {"worker"} == {rule["onExitCodes"]["containerName"] for rule in (ignored, final)}
 
 
-@pytest.mark.parametrize(("nnodes", "expected"), [(1, 0), (2, 1), (64, 1)])
-def test_survivors_have_the_time_to_end_with_the_verdict(nnodes, expected):
-    """One lost pod of several does not fail the Job by itself; the only pod's loss does, since nobody is left."""
-    indexed_job = jobs.make_indexed_job(nnodes=nnodes)
+@pytest.mark.parametrize(
+    ("nnodes", "attempts", "expected"), [(1, 1, 0), (2, 1, 1), (64, 1, 1), (1, 4, 3), (2, 4, 4), (2, 100, 100)]
+)
+def test_survivors_have_the_time_to_end_with_the_verdict(nnodes, attempts, expected):
+    """The last lost pod of several does not fail the Job by itself; the only pod's does, since nobody is left."""
+    indexed_job = jobs.make_indexed_job(nnodes=nnodes, restart={"maxAttempts": attempts})
     assert expected == indexed_job["spec"]["backoffLimitPerIndex"]
     assert 0 == indexed_job["spec"]["maxFailedIndexes"]
     assert "backoffLimit" not in indexed_job["spec"]

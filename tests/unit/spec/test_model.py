@@ -16,11 +16,13 @@ def test_the_shortest_job_has_every_default_resolved():
     assert ("img", ("train.py",), "python3", None) == (got.image, got.command, got.python, got.code)
     assert (1, 1, "gloo", "torchrun", 1) == (got.nnodes, got.nproc_per_node, got.backend, got.launcher, got.world_size)
     assert (0, None, None, None, "nvidia.com/gpu") == tuple(getattr(got.resources, name) for name in _RESOURCES)
-    assert (29400, 600, "isolated", 1, 30) == (
+    assert (29400, 600, "isolated", 4, (), (), 30) == (
         got.rendezvous.port,
         got.rendezvous.timeout,
         got.network.policy,
         got.restart.max_attempts,
+        got.restart.fail_on,
+        got.restart.retry_on,
         got.termination_grace_period_seconds,
     )
     assert ("restricted", 65532, 65532, 65532) == tuple(getattr(got.security_context, name) for name in _SECURITY)
@@ -106,7 +108,7 @@ def test_the_canonical_form_leaves_out_what_equals_its_default():
         launcher="torchrun",
         env={},
         rendezvous={"timeout": "10m"},
-        restart={"maxAttempts": 1},
+        restart={"maxAttempts": 4},
     )
     assert {
         "apiVersion": "k8sddp.dev/v1alpha1",
@@ -158,7 +160,8 @@ def test_a_job_with_every_supported_field_is_taken():
         "[{matchExpressions: [{key: zone, operator: In, values: [a]}]}]}}}\n"
         "    topologySpread: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule}]\n"
         "    priorityClassName: high\n    schedulerName: volcano\n"
-        "  restart: {maxAttempts: 1}\n  activeDeadlineSeconds: 3600\n  ttlSecondsAfterFinished: 0\n"
+        "  restart: {maxAttempts: 100, failOn: [3, 137], retryOn: [75]}\n"
+        "  activeDeadlineSeconds: 3600\n  ttlSecondsAfterFinished: 0\n"
         "  terminationGracePeriodSeconds: 60\n  serviceAccountName: trainer\n  imagePullSecrets: [registry]\n"
         "  imagePullPolicy: Always\n  securityContext: {profile: restricted, runAsUser: 1000, runAsGroup: 0, "
         "fsGroup: 0}\n"

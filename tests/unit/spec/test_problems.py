@@ -24,6 +24,7 @@ from .jobs import make_text, places, problems, yaml_with
             {"command": "torchrun --nproc_per_node 8 train.py a"},
             "spec.command: `torchrun --nproc_per_node 8 train.py a` is a text; a list is needed (write [train.py, a])",
         ),
+        ({"command": [10]}, 'spec.command[0]: `10` is a number in YAML; a text is needed (write "10")'),
         ({"command": ["train.py", 10]}, 'spec.command[1]: `10` is a number in YAML; a text is needed (write "10")'),
         ({"nnodes": 0}, "spec.nnodes: `0` is too small: the least is 1 (write 1 or more)"),
         ({"nnodes": 5000}, "spec.nnodes: `5000` is too large: the most is 4096 (write 4096 or less)"),
@@ -35,8 +36,10 @@ from .jobs import make_text, places, problems, yaml_with
         ({"nnodes": "2:4"}, "spec.nnodes: elastic jobs are not supported yet (write one number of nodes)"),
         ({"backend": "NCCL"}, "spec.backend: `NCCL` is not one of nccl, gloo (did you mean nccl?)"),
         ({"backend": "mpi"}, "spec.backend: `mpi` is not one of nccl, gloo"),
-        ({"launcher": "direct"}, "spec.launcher: the launcher `direct` is not supported yet (write torchrun or spawn)"),
-        ({"launcher": "torchun"}, "spec.launcher: `torchun` is not one of torchrun, spawn (did you mean torchrun?)"),
+        (
+            {"launcher": "torchun"},
+            "spec.launcher: `torchun` is not one of torchrun, direct, spawn (did you mean torchrun?)",
+        ),
         (
             {"imagePullPolicy": "always"},
             "spec.imagePullPolicy: `always` is not one of Always, IfNotPresent, Never (did you mean Always?)",
@@ -90,6 +93,11 @@ from .jobs import make_text, places, problems, yaml_with
             "(remove it, or choose another name)",
         ),
         (
+            {"env": {"K8SDDP_FAULTS": "kill rank=0 step=1"}},
+            "spec.env.K8SDDP_FAULTS: `K8SDDP_FAULTS` is reserved: names that begin with K8SDDP_ are set by torchrun "
+            "or the worker (remove it, or choose another name)",
+        ),
+        (
             {"rendezvous": {"port": 80}},
             "spec.rendezvous.port: `80` is too small: the least is 1024 (write 1024 or more)",
         ),
@@ -103,9 +111,24 @@ from .jobs import make_text, places, problems, yaml_with
             "spec.rendezvous.timeout: `0s` is too small: the least is 1 (write 1 or more)",
         ),
         (
-            {"restart": {"maxAttempts": 4}},
-            "spec.restart.maxAttempts: restarts of the gang are not supported yet (write 1, or leave the field out)",
+            {"restart": {"maxAttempts": 0}},
+            "spec.restart.maxAttempts: `0` is too small: the least is 1 (write 1 or more)",
         ),
+        (
+            {"restart": {"maxAttempts": 101}},
+            "spec.restart.maxAttempts: `101` is too large: the most is 100 (write 100 or less)",
+        ),
+        (
+            {"restart": {"failOn": [0]}},
+            "spec.restart.failOn[0]: `0` is not an exit code: 1 to 255, a signal n as 128 + n",
+        ),
+        (
+            {"restart": {"retryOn": [3, -9]}},
+            "spec.restart.retryOn[1]: `-9` is not an exit code: 1 to 255, a signal n as 128 + n (write 137)",
+        ),
+        ({"restart": {"failOn": [True]}}, "spec.restart.failOn[0]: `true` is true or false; a whole number is needed"),
+        ({"restart": {"failOn": 3}}, "spec.restart.failOn: `3` is a number; a list is needed"),
+        ({"restart": {"retryOn": []}}, "spec.restart.retryOn: is empty (write [3], or remove it)"),
         (
             {"securityContext": {"runAsUser": 0}},
             "spec.securityContext.runAsUser: `0` is too small: the least is 1 (write 1 or more)",
@@ -136,8 +159,6 @@ def test_a_wrong_field_is_one_sentence_with_its_remedy(fields, expected):
         ({"code": {"volume": "a"}}, "spec.code.volume", "use volumes and name the script by its full path"),
         ({"checkpoint": {"volume": "a"}}, "spec.checkpoint", "use volumes and save from the script"),
         ({"restart": {"hangTimeout": "10m"}}, "spec.restart.hangTimeout", "use activeDeadlineSeconds"),
-        ({"restart": {"failOn": []}}, "spec.restart.failOn", "remove it"),
-        ({"restart": {"retryOn": []}}, "spec.restart.retryOn", "remove it"),
         (
             {"network": {"interface": "eth0"}},
             "spec.network.interface",
