@@ -4,6 +4,7 @@ import signal
 
 
 def pytest_configure() -> None:
-    """Take SIGINT back: a shell that starts pytest in the background ignores it, and programs below inherit that."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Take SIGINT and SIGHUP back: a shell in the background, or nohup, ignores them, and programs below inherit that."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
