@@ -4,7 +4,7 @@ import signal
 
 
 def pytest_configure() -> None:
-    """Take SIGINT and SIGHUP back: a shell in the background, or nohup, ignores them, and programs below inherit that."""
+    """Take SIGINT and SIGHUP back: a background shell or nohup ignores them, and programs below inherit that."""
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
