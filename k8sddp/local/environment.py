@@ -8,6 +8,7 @@ cluster (envFrom, values from a Secret or ConfigMap) is refused with its name.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -28,8 +29,18 @@ def address_of(index: int) -> str:
     return f"127.0.0.{FIRST_ADDRESS + index}"
 
 
-def of_container(job: Manifest, *, index: int, hostname: str, job_uid: str) -> dict[str, str]:
-    """Return the environment that the kubelet would hand to the container of pod `index`.
+@dataclass(frozen=True)
+class Identity:
+    """Who a pod is: its index, its own name, and what the Job has counted of that index before it."""
+
+    name: str
+    index: int
+    failures: int = 0
+    ignored: int = 0
+
+
+def of_container(job: Manifest, who: Identity, *, hostname: str, job_uid: str) -> dict[str, str]:
+    """Return the environment that the kubelet would hand to the container of this pod.
 
     Raises LocalError naming what exists only on a cluster.
     """
@@ -40,7 +51,7 @@ def of_container(job: Manifest, *, index: int, hostname: str, job_uid: str) -> d
             f"{name}: envFrom {kind} {(source.get(kind) or {}).get('name', '')!r} exists only on a cluster; run it "
             "there, or give the values in spec.env"
         )
-    fields = _downward(job, index=index, hostname=hostname, job_uid=job_uid)
+    fields = _downward(job, who, hostname=hostname, job_uid=job_uid)
     env: dict[str, str] = {}
     for entry in container.get("env") or ():
         path = ((entry.get("valueFrom") or {}).get("fieldRef") or {}).get("fieldPath", "")
@@ -90,27 +101,27 @@ def of_machine(machine: machines.Machine, *, devices: Sequence[str], temporary: 
     return env
 
 
-def _downward(job: Manifest, *, index: int, hostname: str, job_uid: str) -> Mapping[str, str]:
-    """Return the fields of pod `index` by the path that a fieldRef gives."""
+def _downward(job: Manifest, who: Identity, *, hostname: str, job_uid: str) -> Mapping[str, str]:
+    """Return the fields of a pod by the path that a fieldRef gives."""
     template = job["spec"]["template"]
     metadata = template.get("metadata") or {}
     labels = (metadata.get("labels") or {}) | {
         constants.LABEL_BATCH_JOB_NAME: job["metadata"]["name"],
-        constants.LABEL_BATCH_INDEX: str(index),
+        constants.LABEL_BATCH_INDEX: str(who.index),
         constants.LABEL_BATCH_CONTROLLER_UID: job_uid,
     }
     annotations = (metadata.get("annotations") or {}) | {
-        constants.LABEL_BATCH_INDEX: str(index),
-        constants.ANNOTATION_BATCH_INDEX_FAILURE_COUNT: "0",
-        constants.ANNOTATION_BATCH_INDEX_IGNORED_FAILURE_COUNT: "0",
+        constants.LABEL_BATCH_INDEX: str(who.index),
+        constants.ANNOTATION_BATCH_INDEX_FAILURE_COUNT: str(who.failures),
+        constants.ANNOTATION_BATCH_INDEX_IGNORED_FAILURE_COUNT: str(who.ignored or ""),  # absent while it is 0
     }
     return {
-        "metadata.name": f"{job['metadata']['name']}-{index}",
+        "metadata.name": who.name,
         "metadata.namespace": NAMESPACE,
         "spec.nodeName": hostname,
         "spec.serviceAccountName": template["spec"].get("serviceAccountName", "default"),
-        "status.podIP": address_of(index),
-        "status.podIPs": address_of(index),
+        "status.podIP": address_of(who.index),
+        "status.podIPs": address_of(who.index),
         **{f"metadata.labels['{key}']": value for key, value in labels.items()},
         **{f"metadata.annotations['{key}']": value for key, value in annotations.items()},
     }

@@ -1,17 +1,20 @@
-"""How the Job ends, from the exit codes of its pods and the manifest's own rules, as Kubernetes' Job controller does.
+"""What the Job does about each end of a pod: complete, fail, or start that index again; as the Job controller does it.
 
 The rules are the rendered ones (podFailurePolicy, backoffLimitPerIndex, maxFailedIndexes, successPolicy), so a local
-run and a cluster cannot disagree about what a failure is. One difference is deliberate: a pod that Kubernetes would
-replace is not replaced here, because nothing but the job's own programs is ever lost on one machine. Pure.
+run and a cluster cannot disagree about what a failure is. Two differences are deliberate: the back-off before a
+replacement is a tenth of the cluster's, because nobody protects an API server here, and only a fault that was asked
+for is a disruption. Pure.
 Source of the rules: pkg/controller/job in kubernetes/kubernetes, and
 https://kubernetes.io/docs/concepts/workloads/controllers/job.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+
+from k8sddp.worker import exit_codes
 
 # Reasons of the Job's conditions, as Kubernetes spells them
 SUCCESS_POLICY: Final = "SuccessPolicy"
@@ -21,76 +24,119 @@ MAX_FAILED_INDEXES: Final = "MaxFailedIndexesExceeded"
 FAILED_INDEXES: Final = "FailedIndexes"
 BACKOFF_LIMIT: Final = "BackoffLimitExceeded"
 DEADLINE: Final = "DeadlineExceeded"
-NOT_REPLACED: Final = "NotReplaced"  # ours: every pod has ended, and a cluster would start some of them again
+
+DISRUPTION: Final = "DisruptionTarget"  # condition of a pod that Kubernetes itself ended
+FIRST_DELAY: Final = (
+    1.0  # seconds before an index starts again; doubled with each end of that index that was no success
+)
+MAX_DELAY: Final = 60.0
+# A follower leaves with 79 when the gang has ended, and node 0 follows within this time: the cluster's own first delay.
+LEAVING_DELAY: Final = 10.0
 
 _DEFAULT_BACKOFF_LIMIT: Final = 6  # of a Job without backoffLimitPerIndex
 
 
 @dataclass(frozen=True)
+class End:
+    """How one pod of the Job ended; `disrupted` where Kubernetes would have ended it, as with a lost Node."""
+
+    pod: str
+    index: int
+    code: int
+    disrupted: bool = False
+
+
+@dataclass(frozen=True)
 class Decision:
-    """The end of the Job; `index` is the pod that decided it, None where no single one did."""
+    """The end of the Job; `end` is the pod's that decided it, None where no single one did."""
 
     complete: bool
     reason: str
-    index: int | None = None
+    end: End | None = None
 
 
-def decide(job_spec: Mapping[str, Any], codes: Mapping[int, int]) -> Decision | None:
-    """Return how the Job ends, None while that is open.
+@dataclass(frozen=True)
+class Replacement:
+    """The next pod of an index: its ordinal (2 for the first replacement), what the Job counts, seconds to wait."""
 
-    `codes` are the exit codes of the pods that have ended, by index, in the order in which they ended.
-    """
+    index: int
+    ordinal: int
+    failures: int
+    ignored: int
+    delay: float
+
+
+def decide(job_spec: Mapping[str, Any], ends: Sequence[End]) -> Decision | None:
+    """Return how the Job ends, None while that is open; `ends` in their order."""
     completions = int(job_spec.get("completions") or 1)
-    decision = _failed(job_spec, codes, completions=completions) or _complete(job_spec, codes, completions=completions)
-    if decision is None and len(codes) == completions:
-        return Decision(complete=False, reason=NOT_REPLACED, index=_worst(job_spec, codes))
-    return decision
+    return _failed(job_spec, ends, completions=completions) or _complete(job_spec, ends, completions=completions)
 
 
-def _failed(job_spec: Mapping[str, Any], codes: Mapping[int, int], *, completions: int) -> Decision | None:
-    per_index = job_spec.get("backoffLimitPerIndex")
-    failed_indexes: list[int] = []
-    counted = 0
-    for index, code in codes.items():
-        action = _action(job_spec, code) if code else ""
-        if action == "FailJob":
-            return Decision(complete=False, reason=POD_FAILURE_POLICY, index=index)
-        if action == "FailIndex" or (action == "Count" and per_index == 0):
-            failed_indexes.append(index)
-        counted += action == "Count"
-    if per_index is None and counted > job_spec.get("backoffLimit", _DEFAULT_BACKOFF_LIMIT):
-        return Decision(complete=False, reason=BACKOFF_LIMIT, index=_worst(job_spec, codes))
-    if failed_indexes and len(failed_indexes) > job_spec.get("maxFailedIndexes", completions):
-        return Decision(complete=False, reason=MAX_FAILED_INDEXES, index=failed_indexes[0])
-    if failed_indexes and len(failed_indexes) + sum(code == 0 for code in codes.values()) == completions:
-        return Decision(complete=False, reason=FAILED_INDEXES, index=failed_indexes[0])
+def replacement(job_spec: Mapping[str, Any], ends: Sequence[End]) -> Replacement | None:
+    """Return what follows the last pod that ended, None where its index is done; for a Job that is not decided."""
+    last = ends[-1]
+    if last.code == 0 or last in _index_failures(job_spec, ends):
+        return None
+    before = [end for end in ends if end.index == last.index]
+    ignored = sum(_action(job_spec, end) == "Ignore" for end in before)
+    delay = min(MAX_DELAY, FIRST_DELAY * 2 ** min(len(before) - 1, 16))
+    if last.code == exit_codes.FOLLOWER_LEAVES:
+        delay = max(delay, LEAVING_DELAY)
+    return Replacement(last.index, len(before) + 1, len(before) - ignored, ignored, delay)
+
+
+def _failed(job_spec: Mapping[str, Any], ends: Sequence[End], *, completions: int) -> Decision | None:
+    final = next((end for end in ends if _action(job_spec, end) == "FailJob"), None)
+    if final is not None:
+        return Decision(complete=False, reason=POD_FAILURE_POLICY, end=final)
+    counted = [end for end in ends if _action(job_spec, end) == "Count"]
+    has_limit = job_spec.get("backoffLimitPerIndex") is None
+    if has_limit and len(counted) > job_spec.get("backoffLimit", _DEFAULT_BACKOFF_LIMIT):
+        return Decision(complete=False, reason=BACKOFF_LIMIT, end=counted[-1])
+    failures = _index_failures(job_spec, ends)
+    if len(failures) > job_spec.get("maxFailedIndexes", completions):
+        return Decision(complete=False, reason=MAX_FAILED_INDEXES, end=failures[-1])
+    if failures and len(failures) + len({end.index for end in ends if end.code == 0}) == completions:
+        return Decision(complete=False, reason=FAILED_INDEXES, end=failures[0])
     return None
 
 
-def _complete(job_spec: Mapping[str, Any], codes: Mapping[int, int], *, completions: int) -> Decision | None:
-    succeeded = {index for index, code in codes.items() if code == 0}
+def _index_failures(job_spec: Mapping[str, Any], ends: Sequence[End]) -> list[End]:
+    """Return the ends that failed an index for good, one per index."""
+    limit = job_spec.get("backoffLimitPerIndex")
+    counted: dict[int, int] = {}
+    found: list[End] = []
+    for end in ends:
+        action = _action(job_spec, end)
+        counted[end.index] = counted.get(end.index, 0) + (action == "Count")
+        if action == "FailIndex" or (action == "Count" and limit is not None and counted[end.index] > limit):
+            found.append(end)
+    return found
+
+
+def _complete(job_spec: Mapping[str, Any], ends: Sequence[End], *, completions: int) -> Decision | None:
+    succeeded = {end.index for end in ends if end.code == 0}
+    last = next((end for end in reversed(ends) if end.code == 0), None)
     for rule in (job_spec.get("successPolicy") or {}).get("rules") or ():
         wanted = set(_indexes(rule["succeededIndexes"])) if rule.get("succeededIndexes") else set(range(completions))
         if len(wanted & succeeded) >= rule.get("succeededCount", len(wanted)):
-            return Decision(complete=True, reason=SUCCESS_POLICY)
-    return Decision(complete=True, reason=COMPLETIONS_REACHED) if len(succeeded) == completions else None
+            return Decision(complete=True, reason=SUCCESS_POLICY, end=last)
+    complete = len(succeeded) == completions
+    return Decision(complete=True, reason=COMPLETIONS_REACHED, end=last) if complete else None
 
 
-def _action(job_spec: Mapping[str, Any], code: int) -> str:
-    """Return what the first rule that matches a failed pod's exit code says; Count where none does."""
+def _action(job_spec: Mapping[str, Any], end: End) -> str:
+    """Return what the first rule that matches a failed pod says, Count where none does; empty for a success."""
+    if end.code == 0:
+        return ""
     for rule in (job_spec.get("podFailurePolicy") or {}).get("rules") or ():
-        exit_codes = rule.get("onExitCodes")
-        if exit_codes and (code in exit_codes["values"]) == (exit_codes["operator"] == "In"):
+        conditions = {condition["type"] for condition in rule.get("onPodConditions") or ()}
+        codes = rule.get("onExitCodes")
+        if end.disrupted and DISRUPTION in conditions:
+            return str(rule["action"])
+        if codes and (end.code in codes["values"]) == (codes["operator"] == "In"):
             return str(rule["action"])
     return "Count"
-
-
-def _worst(job_spec: Mapping[str, Any], codes: Mapping[int, int]) -> int | None:
-    """Return the first pod whose failure counts, else the first that failed at all."""
-    failures = [index for index, code in codes.items() if code]
-    return next(
-        (index for index in failures if _action(job_spec, codes[index]) != "Ignore"), next(iter(failures), None)
-    )
 
 
 def _indexes(text: str) -> Iterator[int]:

@@ -1,7 +1,9 @@
 """The rendered Job -> one value per pod that says what to start here, and how. Pure: nothing is read or written.
 
 The same container command, environment and files as on a cluster, each pod with an address of its own,
-127.0.0.(2 + index), and folders of its own. What cannot be had here is refused with its name, before anything starts.
+127.0.0.(2 + index), and folders of its own. The first pod of an index is NAME-INDEX, the next ones NAME-INDEX-2,
+NAME-INDEX-3 and so on, where a cluster has random letters. What cannot be had here is refused with its name, before
+anything starts.
 """
 
 from __future__ import annotations
@@ -29,13 +31,13 @@ class Places:
     memory: Path
     volumes: Path
 
-    def of_pod(self, index: int, name: str) -> mounts.Folders:
-        """Return the folders of one pod."""
+    def of_pod(self, first_name: str, own: str) -> mounts.Folders:
+        """Return the folders of one pod: what is kept is found under the index's first name, all else is its own."""
         return mounts.Folders(
             claims=self.volumes / "volumes",
-            kept=self.volumes / name / "volumes",
-            scratch=self.scratch / str(index),
-            memory=self.memory / str(index),
+            kept=self.volumes / first_name / "volumes",
+            scratch=self.scratch / own,
+            memory=self.memory / own,
         )
 
 
@@ -62,12 +64,74 @@ def only_job(manifests: Sequence[Manifest]) -> Manifest:
     return jobs[0]
 
 
-def layout(
-    manifests: Sequence[Manifest], *, machine: machines.Machine, places: Places, job_uid: str
-) -> tuple[LocalPod, ...]:
-    """Return the pods of the Job, by index.
+def name_of(job: Manifest, index: int, *, ordinal: int = 1) -> str:
+    """Return the name of the `ordinal`-th pod of an index."""
+    first = f"{job['metadata']['name']}-{index}"
+    return f"{first}-{ordinal}" if ordinal > 1 else first
 
-    Raises LocalError naming the volume, the variable, the GPUs or the number of pods that this machine cannot give.
+
+@dataclass(frozen=True)
+class Template:
+    """What every pod of a run is made from, the first ones and those that replace them."""
+
+    job: Manifest
+    configs: tuple[Manifest, ...]
+    shares: tuple[tuple[str, ...], ...]  # of the GPUs, by index
+    machine: machines.Machine
+    places: Places
+    job_uid: str
+    extra: Mapping[str, str]  # environment that the run itself adds
+
+    def first(self) -> tuple[LocalPod, ...]:
+        """Return the first pod of every index."""
+        return tuple(self.pod(index) for index in range(len(self.shares)))
+
+    def pod(self, index: int, *, ordinal: int = 1, failures: int = 0, ignored: int = 0) -> LocalPod:
+        """Return the `ordinal`-th pod of an index, of whose earlier ones the Job counted `failures` and `ignored`.
+
+        Raises LocalError naming the volume or the variable that this machine cannot give.
+        """
+        job, pod_spec = self.job, self.job["spec"]["template"]["spec"]
+        container = pod_spec["containers"][0]
+        who = environment.Identity(name_of(job, index, ordinal=ordinal), index, failures, ignored)
+        folders = self.places.of_pod(name_of(job, index), f"{index}-{ordinal}" if ordinal > 1 else str(index))
+        asked = environment.of_container(job, who, hostname=self.machine.hostname, job_uid=self.job_uid)
+        own = [asked[path] for path in node_env.PATHS if asked.get(path)]
+        mounted = mounts.of_pod(pod_spec, folders=folders, own=own, configs=self.configs)
+        env = environment.of_pod(asked, job=job, index=index, mounted=mounted, scratch=folders.scratch)
+        # The program may lie in a volume of the user's; a path in our own empty scratch can only mean this machine's.
+        users = [mount for mount in mounted if mount.kept]
+        program, *words = [
+            container_env.expand(word, asked) for word in (*container["command"], *(container.get("args") or ()))
+        ]
+        directory = mounts.relocate(container.get("workingDir") or asked.get(node_env.WORK_DIR) or "", mounted)
+        around = environment.of_machine(
+            self.machine, devices=self.shares[index], temporary=env.get(node_env.SCRATCH_DIR, "")
+        )
+        return LocalPod(
+            index=index,
+            name=who.name,
+            argv=(mounts.relocate(program, users), *(mounts.relocate(word, mounted) for word in words)),
+            env={**around, **env, **self.extra},
+            cwd=Path(directory) if directory else self.machine.directory,
+            folders=folders,
+            mounts=mounted,
+            termination_log=Path(env.get(node_env.TERMINATION_LOG) or folders.scratch / "termination-log"),
+            grace_period=float(pod_spec.get("terminationGracePeriodSeconds", 30)),
+        )
+
+
+def template(
+    manifests: Sequence[Manifest],
+    *,
+    machine: machines.Machine,
+    places: Places,
+    job_uid: str,
+    extra: Mapping[str, str] | None = None,
+) -> Template:
+    """Return what the pods of the Job are made from.
+
+    Raises LocalError naming the GPUs or the number of pods that this machine cannot give.
     """
     job = only_job(manifests)
     name, count = job["metadata"]["name"], int(job["spec"].get("completions") or 1)
@@ -75,46 +139,12 @@ def layout(
         raise errors.LocalError(
             f"{name}: {count} pods need an address each, and 127.0.0.x has {MAX_PODS}; lower spec.nnodes to run it here"
         )
-    configs = tuple(manifest for manifest in manifests if manifest["kind"] == "ConfigMap")
-    return tuple(
-        _pod(job, index, machine=machine, configs=configs, share=share, places=places, job_uid=job_uid)
-        for index, share in enumerate(devices.shares(job, devices=machine.devices))
-    )
-
-
-def _pod(
-    job: Manifest,
-    index: int,
-    *,
-    machine: machines.Machine,
-    configs: Sequence[Manifest],
-    share: Sequence[str],
-    places: Places,
-    job_uid: str,
-) -> LocalPod:
-    pod_spec = job["spec"]["template"]["spec"]
-    container = pod_spec["containers"][0]
-    name = f"{job['metadata']['name']}-{index}"
-    folders = places.of_pod(index, name)
-    asked = environment.of_container(job, index=index, hostname=machine.hostname, job_uid=job_uid)
-    own = [asked[path] for path in node_env.PATHS if asked.get(path)]
-    mounted = mounts.of_pod(pod_spec, folders=folders, own=own, configs=configs)
-    env = environment.of_pod(asked, job=job, index=index, mounted=mounted, scratch=folders.scratch)
-    # The program may lie in a volume of the user's; a path in our own empty scratch can only mean this machine's.
-    users = [mount for mount in mounted if mount.kept]
-    program, *words = [
-        container_env.expand(word, asked) for word in (*container["command"], *(container.get("args") or ()))
-    ]
-    directory = mounts.relocate(container.get("workingDir") or asked.get(node_env.WORK_DIR) or "", mounted)
-    temporary = env.get(node_env.SCRATCH_DIR, "")
-    return LocalPod(
-        index=index,
-        name=name,
-        argv=(mounts.relocate(program, users), *(mounts.relocate(word, mounted) for word in words)),
-        env=environment.of_machine(machine, devices=share, temporary=temporary) | env,
-        cwd=Path(directory) if directory else machine.directory,
-        folders=folders,
-        mounts=mounted,
-        termination_log=Path(env.get(node_env.TERMINATION_LOG) or folders.scratch / "termination-log"),
-        grace_period=float(pod_spec.get("terminationGracePeriodSeconds", 30)),
+    return Template(
+        job=job,
+        configs=tuple(manifest for manifest in manifests if manifest["kind"] == "ConfigMap"),
+        shares=devices.shares(job, devices=machine.devices),
+        machine=machine,
+        places=places,
+        job_uid=job_uid,
+        extra=extra or {},
     )

@@ -59,10 +59,16 @@ def prepare(layout: Sequence[pods.LocalPod]) -> None:
         pod.cwd.mkdir(parents=True, exist_ok=True)
 
 
+def discard(pod: pods.LocalPod) -> None:
+    """Remove what ends with a pod, as the kubelet does, before another one takes its place."""
+    for folder in (pod.folders.scratch, pod.folders.memory):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def kept(layout: Sequence[pods.LocalPod]) -> Mapping[str, Path]:
-    """Return the user's volumes after a run: `name` for what the pods share, `pod/name` for what they do not."""
+    """Return the user's volumes after a run: `name` for what the pods share, `NAME-INDEX/name` for what they do not."""
     return {
-        mount.kept if mount.shared else f"{pod.name}/{mount.kept}": mount.folder
+        mount.kept if mount.shared else f"{pod.folders.kept.parent.name}/{mount.kept}": mount.folder
         for pod in layout
         for mount in pod.mounts
         if mount.kept

@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from k8sddp.local import machine, pods
+from k8sddp.render import container_env
+from k8sddp.worker import node_env
 
 WAIT_FOREVER = "import signal; signal.pause()"
-INDEX_LABEL = "metadata.labels['batch.kubernetes.io/job-completion-index']"
+DOWNWARD = {
+    name: container_env.DOWNWARD[name]
+    for name in (node_env.NODE_RANK, node_env.POD_NAME, node_env.FAILURE_COUNT, node_env.IGNORED_COUNT)
+}
 
 
 def make_job(
@@ -25,9 +30,9 @@ def make_job(
     container: Mapping[str, Any] | None = None,
     **job_spec: Any,
 ) -> dict[str, Any]:
-    """Return an Indexed Job whose pods know their index as K8SDDP_NODE_RANK."""
+    """Return an Indexed Job whose pods know their index, their name and the Job's counts as rendered ones do."""
     variables = [
-        {"name": "K8SDDP_NODE_RANK", "valueFrom": {"fieldRef": {"fieldPath": INDEX_LABEL}}},
+        *({"name": key, "valueFrom": {"fieldRef": {"fieldPath": path}}} for key, path in DOWNWARD.items()),
         *({"name": key, "value": value} for key, value in (env or {}).items()),
     ]
     worker = {"name": "worker", "command": list(command), "args": list(args), "env": variables}
@@ -55,7 +60,12 @@ def make_machine(**changes: Any) -> machine.Machine:
     return machine.Machine(**facts | changes)
 
 
-def make_layout(job: Mapping[str, Any], *others: Mapping[str, Any], **changes: Any) -> tuple[pods.LocalPod, ...]:
-    """Return the pods of `job` on a machine with `changes`, in folders that nobody makes."""
+def make_template(job: Mapping[str, Any], *others: Mapping[str, Any], **changes: Any) -> pods.Template:
+    """Return what the pods of `job` are made from, on a machine with `changes`, in folders that nobody makes."""
     places = pods.Places(scratch=Path("/scratch"), memory=Path("/memory"), volumes=Path("/kept/digits"))
-    return pods.layout([*others, job], machine=make_machine(**changes), places=places, job_uid="uid")
+    return pods.template([*others, job], machine=make_machine(**changes), places=places, job_uid="uid")
+
+
+def make_layout(job: Mapping[str, Any], *others: Mapping[str, Any], **changes: Any) -> tuple[pods.LocalPod, ...]:
+    """Return the first pods of `make_template`."""
+    return make_template(job, *others, **changes).first()

@@ -31,7 +31,7 @@ def with_env(*entries: dict[str, Any], **changes: Any) -> dict[str, Any]:
         ("metadata.labels['batch.kubernetes.io/job-completion-index']", "1"),
         ("metadata.labels['batch.kubernetes.io/controller-uid']", "uid"),
         ("metadata.annotations['batch.kubernetes.io/job-index-failure-count']", "0"),
-        ("metadata.annotations['batch.kubernetes.io/job-index-ignored-failure-count']", "0"),
+        ("metadata.annotations['batch.kubernetes.io/job-index-ignored-failure-count']", ""),
     ],
 )
 def test_the_downward_api_is_filled_in(path: str, expected: str) -> None:

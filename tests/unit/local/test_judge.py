@@ -1,4 +1,4 @@
-"""The Job's end follows the manifest's own rules, as on a cluster."""
+"""The Job's end, and what it replaces, follow the manifest's own rules, as on a cluster."""
 
 from __future__ import annotations
 
@@ -13,63 +13,124 @@ RENDERED = {
     "successPolicy": {"rules": [{"succeededIndexes": "0"}]},
     "podFailurePolicy": {
         "rules": [
-            {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]},
+            {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
             {"action": "Ignore", "onExitCodes": {"operator": "In", "values": [79, 143]}},
             {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [*range(1, 65), 76, 77, 78]}},
         ]
     },
 }
-RETRYING = RENDERED | {"backoffLimitPerIndex": 3}
+RETRYING = RENDERED | {"backoffLimitPerIndex": 2}
 PLAIN = {"completions": 2}
+LOST = -1  # in the tables below: 137, and Kubernetes would have said DisruptionTarget
+
+
+def ends(*pods: tuple[int, int]) -> list[judge.End]:
+    """Return the ends of pods given as (index, exit code), with the names that a local run gives."""
+    made: list[judge.End] = []
+    for index, code in pods:
+        ordinal = 1 + sum(end.index == index for end in made)
+        name = f"digits-{index}" + (f"-{ordinal}" if ordinal > 1 else "")
+        made.append(judge.End(name, index, 137 if code == LOST else code, disrupted=code == LOST))
+    return made
 
 
 @pytest.mark.parametrize(
-    ("job_spec", "codes", "expected"),
+    ("job_spec", "pods", "expected"),
     [
-        pytest.param(RENDERED, {}, None, id="nothing has ended"),
-        pytest.param(RENDERED, {1: 0}, None, id="success of a follower decides nothing"),
-        pytest.param(RENDERED, {0: 0}, judge.Decision(True, "SuccessPolicy"), id="index 0 completes the job"),
-        pytest.param(RENDERED, {2: 79}, None, id="a follower that leaves is ignored"),
+        pytest.param(RENDERED, [], None, id="nothing has ended"),
+        pytest.param(RENDERED, [(1, 0)], None, id="success of a follower decides nothing"),
+        pytest.param(RENDERED, [(0, 0)], (True, "SuccessPolicy", "digits-0"), id="index 0 completes the job"),
+        pytest.param(RENDERED, [(2, 79)], None, id="a follower that leaves is ignored"),
+        pytest.param(RENDERED, [(1, LOST)], None, id="a lost node is ignored"),
         pytest.param(
-            RENDERED, {2: 79, 0: 7}, judge.Decision(False, "PodFailurePolicy", 0), id="index 0 carries the code"
+            RENDERED, [(2, 79), (0, 7)], (False, "PodFailurePolicy", "digits-0"), id="index 0 carries the code"
         ),
-        pytest.param(RENDERED, {1: 64}, judge.Decision(False, "PodFailurePolicy", 1), id="64 fails the job"),
-        pytest.param(RENDERED, {1: 137}, judge.Decision(False, "MaxFailedIndexesExceeded", 1), id="killed, no retries"),
-        pytest.param(RETRYING, {1: 137}, None, id="killed, a cluster would retry"),
+        pytest.param(RENDERED, [(1, 64)], (False, "PodFailurePolicy", "digits-1"), id="64 fails the job"),
         pytest.param(
-            RETRYING, {1: 137, 2: 79, 0: 79}, judge.Decision(False, "NotReplaced", 1), id="nobody left, nobody replaced"
+            RENDERED, [(1, 137)], (False, "MaxFailedIndexesExceeded", "digits-1"), id="killed, nothing is replaced"
         ),
-        pytest.param(RENDERED, {0: 79, 1: 79, 2: 143}, judge.Decision(False, "NotReplaced", 0), id="all ignored"),
-        pytest.param(PLAIN, {0: 0}, None, id="without successPolicy one completion is not enough"),
-        pytest.param(PLAIN, {0: 0, 1: 0}, judge.Decision(True, "CompletionsReached"), id="all completions"),
-        pytest.param(PLAIN | {"backoffLimit": 0}, {1: 1}, judge.Decision(False, "BackoffLimitExceeded", 1), id="limit"),
+        pytest.param(RETRYING, [(1, 137), (1, 75)], None, id="killed twice, two are allowed"),
+        pytest.param(
+            RETRYING,
+            [(1, 137), (1, 75), (2, 137), (1, 137)],
+            (False, "MaxFailedIndexesExceeded", "digits-1-3"),
+            id="three times are too often",
+        ),
+        pytest.param(RETRYING, [(1, 143)] * 9 + [(1, LOST)] * 9, None, id="what is ignored has no limit"),
+        pytest.param(RETRYING, [(0, 137), (0, 0)], (True, "SuccessPolicy", "digits-0-2"), id="a replacement completes"),
+        pytest.param(PLAIN, [(0, 0)], None, id="without successPolicy one completion is not enough"),
+        pytest.param(PLAIN, [(0, 0), (1, 0)], (True, "CompletionsReached", "digits-1"), id="all completions"),
+        pytest.param(
+            PLAIN | {"backoffLimit": 1},
+            [(0, 1), (1, 1)],
+            (False, "BackoffLimitExceeded", "digits-1"),
+            id="the limit of the whole job",
+        ),
         pytest.param(
             PLAIN | {"backoffLimitPerIndex": 0},
-            {1: 1, 0: 0},
-            judge.Decision(False, "FailedIndexes", 1),
+            [(1, 1), (0, 0)],
+            (False, "FailedIndexes", "digits-1"),
             id="some failed",
         ),
     ],
 )
 def test_the_manifest_decides(
-    job_spec: dict[str, object], codes: dict[int, int], expected: judge.Decision | None
+    job_spec: dict[str, object], pods: list[tuple[int, int]], expected: tuple[bool, str, str] | None
 ) -> None:
-    """Exit codes and the rendered policies give the condition that Kubernetes would set."""
-    assert expected == judge.decide(job_spec, codes)
+    """Exit codes and the rendered policies give the condition that Kubernetes would set, and the pod that decided."""
+    decision = judge.decide(job_spec, ends(*pods))
+
+    got = None
+    if decision is not None:
+        assert decision.end is not None
+        got = (decision.complete, decision.reason, decision.end.pod)
+    assert expected == got
 
 
 @pytest.mark.parametrize(
-    ("rule", "codes", "expected"),
+    ("pods", "expected"),
     [
-        pytest.param({"succeededIndexes": "0,2-3"}, {0: 0, 2: 0, 3: 0}, True, id="a list with a range"),
-        pytest.param({"succeededIndexes": "0,2-3"}, {0: 0, 2: 0}, False, id="one is missing"),
-        pytest.param({"succeededIndexes": "1-3", "succeededCount": 2}, {1: 0, 3: 0}, True, id="two of three"),
-        pytest.param({"succeededCount": 2}, {0: 0, 3: 0}, True, id="any two"),
+        pytest.param([(1, 0)], None, id="an index that is complete"),
+        pytest.param([(1, 137)], judge.Replacement(1, 2, 1, 0, 1.0), id="killed: counted"),
+        pytest.param([(1, 75)], judge.Replacement(1, 2, 1, 0, 1.0), id="infrastructure: counted"),
+        pytest.param([(1, 143)], judge.Replacement(1, 2, 0, 1, 1.0), id="asked to stop: ignored"),
+        pytest.param([(1, LOST)], judge.Replacement(1, 2, 0, 1, 1.0), id="lost with its node: ignored"),
+        pytest.param([(1, 79)], judge.Replacement(1, 2, 0, 1, 10.0), id="left by itself: node 0 ends first"),
+        pytest.param([(0, 137), (1, 137), (1, 143)], judge.Replacement(1, 3, 1, 1, 2.0), id="by index, doubled"),
+        pytest.param([(1, 143)] * 9, judge.Replacement(1, 10, 0, 9, 60.0), id="bounded"),
+        pytest.param([(1, 143)] * 5000, judge.Replacement(1, 5001, 0, 5000, 60.0), id="for ever"),
     ],
 )
-def test_success_policy_reads_kubernetes_lists(rule: dict[str, object], codes: dict[int, int], expected: bool) -> None:
+def test_a_pod_is_replaced_as_the_job_controller_does(
+    pods: list[tuple[int, int]], expected: judge.Replacement | None
+) -> None:
+    """Counts by index as in the pod's annotations, and a tenth of the cluster's back-off."""
+    assert expected == judge.replacement(RETRYING, ends(*pods))
+
+
+def test_an_index_over_its_limit_is_not_replaced() -> None:
+    """Where maxFailedIndexes lets the Job go on without it."""
+    job_spec = PLAIN | {"backoffLimitPerIndex": 1}
+
+    assert judge.decide(job_spec, ends((1, 1), (1, 1))) is None
+    assert judge.replacement(job_spec, ends((1, 1))) is not None
+    assert judge.replacement(job_spec, ends((1, 1), (1, 1))) is None
+
+
+@pytest.mark.parametrize(
+    ("rule", "indexes", "expected"),
+    [
+        pytest.param({"succeededIndexes": "0,2-3"}, [0, 2, 3], True, id="a list with a range"),
+        pytest.param({"succeededIndexes": "0,2-3"}, [0, 2], False, id="one is missing"),
+        pytest.param({"succeededIndexes": "1-3", "succeededCount": 2}, [1, 3], True, id="two of three"),
+        pytest.param({"succeededCount": 2}, [0, 3], True, id="any two"),
+    ],
+)
+def test_success_policy_reads_kubernetes_lists(rule: dict[str, object], indexes: list[int], expected: bool) -> None:
     """`succeededIndexes` and `succeededCount` mean what they mean on a cluster."""
-    decision = judge.decide({"completions": 5, "successPolicy": {"rules": [rule]}}, codes)
+    job_spec = {"completions": 5, "successPolicy": {"rules": [rule]}}
+
+    decision = judge.decide(job_spec, ends(*((index, 0) for index in indexes)))
 
     assert expected == (decision is not None and decision.complete)
 
@@ -79,5 +140,8 @@ def test_not_in_matches_every_other_code() -> None:
     rules = {"rules": [{"action": "FailJob", "onExitCodes": {"operator": "NotIn", "values": [7]}}]}
     job_spec = {"completions": 2, "podFailurePolicy": rules}
 
-    assert judge.Decision(False, "PodFailurePolicy", 0) == judge.decide(job_spec, {0: 8})
-    assert judge.decide(job_spec, {0: 7}) is None
+    decision = judge.decide(job_spec, ends((0, 8)))
+
+    assert decision is not None
+    assert "PodFailurePolicy" == decision.reason
+    assert judge.decide(job_spec, ends((0, 7))) is None

@@ -9,12 +9,33 @@ import pytest
 
 from k8sddp import errors
 from k8sddp.worker import node_env
-from tests.unit.local.builders import make_job, make_layout
+from tests.unit.local.builders import make_job, make_layout, make_template
 
 
 def test_each_completion_is_a_pod() -> None:
     """Pods have the names and indexes that an Indexed Job gives them."""
     assert [(0, "digits-0"), (1, "digits-1")] == [(pod.index, pod.name) for pod in make_layout(make_job(nnodes=2))]
+
+
+def test_a_replacement_has_a_name_and_folders_of_its_own() -> None:
+    """The same address, program and kept volumes; a new name, new scratch folders and what the Job has counted."""
+    template = make_template(make_job(nnodes=2))
+
+    first, second = template.pod(1), template.pod(1, ordinal=2, failures=1, ignored=3)
+
+    assert (
+        ("digits-1", "digits-1-2")
+        == (first.name, second.name)
+        == tuple(pod.env[node_env.POD_NAME] for pod in (first, second))
+    )
+    assert (Path("/scratch/1"), Path("/memory/1")) == (first.folders.scratch, first.folders.memory)
+    assert (Path("/scratch/1-2"), Path("/memory/1-2")) == (second.folders.scratch, second.folders.memory)
+    assert first.folders.kept == second.folders.kept
+    assert first.termination_log != second.termination_log
+    assert (first.argv, first.index) == (second.argv, second.index)
+    assert [("0", ""), ("1", "3")] == [
+        (pod.env[node_env.FAILURE_COUNT], pod.env[node_env.IGNORED_COUNT]) for pod in (first, second)
+    ]
 
 
 WORK = {"volumes": [{"name": "v", "emptyDir": {}}], "mounts": [{"name": "v", "mountPath": "/k8sddp/work"}]}

@@ -2,68 +2,97 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import signal
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from k8sddp.local import judge, results
-from tests.unit.local.builders import make_job, make_layout
 
 MESSAGE = "rank 1 (pod digits-1, node laptop) raised ValueError: bad"
 
 
-def end(folder: Path, codes: dict[int, int], *, reason: str, index: int | None, log: str = "") -> results.Result:
-    """Return the result of a failed run of two pods; `log` is what the deciding pod wrote."""
-    pods = tuple(dataclasses.replace(pod, termination_log=folder / pod.name) for pod in make_layout(make_job(nnodes=2)))
-    if log:
-        (folder / f"digits-{index}").write_text(log)
-    decision = judge.Decision(complete=False, reason=reason, index=index)
-    return results.of_run("digits", layout=pods, codes=codes, decision=decision, interrupted=None, seconds=1.0)
+def failure(message: str) -> dict[str, Any]:
+    """Return what a worker leaves that names a first failure."""
+    return {"schema": 1, "first_failure": {"message": message}}
 
 
-def test_the_workers_sentence_is_the_reason(tmp_path: Path) -> None:
-    """The first failure in the termination log is what the user reads."""
-    log = json.dumps({"schema": 1, "first_failure": {"message": MESSAGE}})
+def end(
+    deciding: judge.End | None, *, reason: str = judge.POD_FAILURE_POLICY, verdicts: dict[str, dict[str, Any]]
+) -> results.Result:
+    """Return the result of a failed run."""
+    decision = judge.Decision(complete=False, reason=reason, end=deciding)
+    return results.of_run("digits", volumes={}, verdicts=verdicts, decision=decision, interrupted=None, seconds=1.0)
 
-    result = end(tmp_path, {1: 79, 0: 1}, reason=judge.POD_FAILURE_POLICY, index=0, log=log)
+
+def test_the_workers_sentence_is_the_reason() -> None:
+    """The first failure in the termination log of the pod that decided is what the user reads."""
+    verdicts = {"digits-0": failure("an earlier one"), "digits-0-2": failure(MESSAGE), "digits-1": failure("other")}
+
+    result = end(judge.End("digits-0-2", 0, 1), verdicts=verdicts)
 
     assert (1, "failed", f"digits failed after 1.0 s: {MESSAGE}") == (result.exit_code, result.state, result.message)
-    assert result.verdict == json.loads(log)
+    assert verdicts["digits-0-2"] == result.verdict
 
 
-def test_without_a_log_the_exit_code_is_the_reason(tmp_path: Path) -> None:
-    """A broken log is no log."""
-    result = end(tmp_path, {0: 9}, reason=judge.POD_FAILURE_POLICY, index=0, log='{"first')
+def test_the_newest_word_counts_where_the_deciding_pod_left_none() -> None:
+    """A killed pod cannot write; the pods that outlived it can, and an earlier attempt's failure is not the reason."""
+    verdicts = {"digits-0": failure("an earlier one"), "digits-0-2": failure(MESSAGE), "digits-2": {"schema": 1}}
+
+    result = end(judge.End("digits-1", 1, 137), reason=judge.MAX_FAILED_INDEXES, verdicts=verdicts)
+
+    assert (137, f"digits failed after 1.0 s: {MESSAGE}") == (result.exit_code, result.message)
+
+
+def test_without_a_log_the_exit_code_is_the_reason() -> None:
+    """Where no pod could write."""
+    result = end(judge.End("digits-0", 0, 9), verdicts={})
 
     assert (9, "digits failed after 1.0 s: pod digits-0 exited with 9") == (result.exit_code, result.message)
     assert result.verdict is None
 
 
-def test_a_killed_pod_is_named_with_its_signal(tmp_path: Path) -> None:
-    """137 is SIGKILL."""
-    result = end(tmp_path, {1: 137}, reason=judge.MAX_FAILED_INDEXES, index=1)
+@pytest.mark.parametrize(
+    ("ending", "expected"),
+    [
+        (judge.End("digits-1", 1, 3), "pod digits-1 exited with 3"),
+        (judge.End("digits-1-2", 1, 137), "pod digits-1-2 was killed by SIGKILL"),
+        (judge.End("digits-1", 1, 143), "pod digits-1 was stopped by SIGTERM"),
+        (judge.End("digits-1", 1, 255), "pod digits-1 exited with 255"),
+        (judge.End("digits-1", 1, 137, disrupted=True), "pod digits-1 was lost with its node"),
+    ],
+    ids=["code", "signal", "stopped", "no signal", "node"],
+)
+def test_how_a_pod_ended_is_said_in_a_few_words(ending: judge.End, expected: str) -> None:
+    """137 is SIGKILL, 255 is no signal."""
+    assert expected == results.ending(ending)
 
-    assert (137, "digits failed after 1.0 s: pod digits-1 was killed by SIGKILL") == (result.exit_code, result.message)
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [('{"schema": 1}', {"schema": 1}), ('{"first', None), ("[1]", None), (None, None)],
+    ids=["a verdict", "cut off", "no object", "no file"],
+)
+def test_a_broken_log_is_no_log(tmp_path: Path, text: str | None, expected: object) -> None:
+    """What a killed worker left half written says nothing."""
+    if text is not None:
+        (tmp_path / "log").write_text(text)
+
+    assert expected == results.read(tmp_path / "log")
 
 
-def test_what_a_cluster_would_replace_is_said(tmp_path: Path) -> None:
-    """A local run starts no pod twice and says so."""
-    result = end(tmp_path, {1: 75, 0: 79}, reason=judge.NOT_REPLACED, index=1)
-
-    assert "pod digits-1 exited with 75; a cluster would replace it, a local run does not" in result.message
-
-
-def test_the_deadline_is_nobodys_exit_code(tmp_path: Path) -> None:
+def test_the_deadline_is_nobodys_exit_code() -> None:
     """activeDeadlineSeconds fails the Job without a pod that did."""
-    result = end(tmp_path, {}, reason=judge.DEADLINE, index=None)
+    result = end(None, reason=judge.DEADLINE, verdicts={"digits-0": json.loads('{"first_failure": null}')})
 
     assert (64, "digits failed after 1.0 s: spec.activeDeadlineSeconds is over") == (result.exit_code, result.message)
 
 
 def test_an_interruption_ends_as_a_shell_reports_it() -> None:
     """Ctrl-C is 130."""
-    result = results.of_run("digits", layout=(), codes={}, decision=None, interrupted=signal.SIGINT, seconds=2.0)
+    result = results.of_run("digits", volumes={}, verdicts={}, decision=None, interrupted=signal.SIGINT, seconds=2.0)
 
     assert (130, "interrupted", "digits interrupted by SIGINT after 2.0 s") == (
         result.exit_code,

@@ -21,7 +21,8 @@ def prepared(tmp_path: Path) -> tuple[pods.LocalPod, ...]:
     """Make the folders of a run below `tmp_path`, and end it; return its pods."""
     machine = make_machine(temporary=tmp_path, shared_memory=None, directory=tmp_path)
     with scratch.places(machine=machine, work_dir=tmp_path / "wd", job="digits") as places:
-        layout = pods.layout([make_job(volumes=VOLUMES, mounts=MOUNTS)], machine=machine, places=places, job_uid="uid")
+        job = make_job(volumes=VOLUMES, mounts=MOUNTS)
+        layout = pods.template([job], machine=machine, places=places, job_uid="uid").first()
         scratch.prepare(layout)
         assert places.scratch.is_dir()
     return layout
@@ -48,6 +49,30 @@ def test_a_claim_keeps_its_files_and_an_empty_dir_starts_empty(tmp_path: Path) -
 
     assert ["file"] == [path.name for path in kept["ckpt"].iterdir()]
     assert [] == list(kept["digits-0/model"].iterdir())
+
+
+def test_a_replacement_starts_with_fresh_folders_and_keeps_what_the_user_keeps(tmp_path: Path) -> None:
+    """Nothing of the old pod is left but what a claim holds; its emptyDir is found under the same name as before."""
+    machine = make_machine(temporary=tmp_path, shared_memory=None, directory=tmp_path)
+    with scratch.places(machine=machine, work_dir=tmp_path / "wd", job="digits") as places:
+        template = pods.template(
+            [make_job(volumes=VOLUMES, mounts=MOUNTS)], machine=machine, places=places, job_uid="uid"
+        )
+        first, second = template.pod(0), template.pod(0, ordinal=2)
+        scratch.prepare([first])
+        for folder in (first.folders.scratch, *scratch.kept([first]).values()):
+            (folder / "file").write_text("of the first pod")
+
+        scratch.discard(first)
+        scratch.prepare([second])
+
+        assert not first.folders.scratch.exists()
+        assert [] == list(second.folders.scratch.iterdir())
+        kept = scratch.kept([second])
+        assert scratch.kept([first]) == kept
+        assert (["file"], []) == tuple(
+            [path.name for path in kept[name].iterdir()] for name in ("ckpt", "digits-0/model")
+        )
 
 
 def test_one_name_runs_once_in_a_work_folder(tmp_path: Path) -> None:
