@@ -6,6 +6,7 @@ sentence with the first failure. On a cluster Ctrl-C detaches and the job runs o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -18,8 +19,15 @@ if TYPE_CHECKING:
 
 DEFAULT_WORK_DIR = ".k8sddp"  # never part of a code folder, and in .gitignore by habit
 
+FAULT_EXAMPLE = 'run --local job.yaml --fault "kill rank=1 step=20"'
+FAULT_HELP = (
+    'With --local: break something to see what happens: "kill rank=1 step=20"; likewise stop (a hang, which Ctrl-C '
+    'ends), raise, segfault, "exit rank=1 step=20 code=3" and "lose-node 1". Repeatable.'
+)
+
 EXAMPLES = (
     usage.Example("on this machine; needs torch here, but no cluster", "run --local job.yaml"),
+    usage.Example("kill rank 1 after its 20th step here, and see the gang restart", FAULT_EXAMPLE),
     usage.Example("on the cluster; Ctrl-C detaches, the job runs on", "run job.yaml"),
 )
 
@@ -28,26 +36,36 @@ EXAMPLES = (
 @job_file.argument
 @click.option("--local", "here", is_flag=True, help="Run the pods as processes on this machine.")
 @click.option("--work-dir", metavar="DIR", help=f"With --local: where volumes are kept (default: {DEFAULT_WORK_DIR}).")
+@click.option("--fault", "wanted", metavar="FAULT", multiple=True, help=FAULT_HELP)
 @click.option("--replace", is_flag=True, help=apply.REPLACE_HELP)
 @target.options
-def command(file: str, here: bool, work_dir: str | None, replace: bool, at: target.Target) -> int:
+def command(
+    file: str, here: bool, work_dir: str | None, wanted: tuple[str, ...], replace: bool, at: target.Target
+) -> int:
     """Train, show rank 0's output, end with the job's exit code."""
     if here:
         if replace or at != target.Target():
             raise errors.UsageError("--replace and the options that name a cluster are not for --local; leave them out")
-        return _on_this_machine(job_file.load(file), work_dir or DEFAULT_WORK_DIR)
+        return _on_this_machine(job_file.load(file), work_dir or DEFAULT_WORK_DIR, wanted)
+    if wanted:
+        raise errors.UsageError("--fault is for --local; on a cluster, `kubectl delete pod` takes a node away")
     if work_dir:
         raise errors.UsageError("--work-dir is for --local; on a cluster, volumes are in the job file")
     return _on_the_cluster(job_file.load(file), at, replace=replace)
 
 
-def _on_this_machine(loaded: job_file.Loaded, work_dir: str) -> int:
+def _on_this_machine(loaded: job_file.Loaded, work_dir: str, wanted: Sequence[str]) -> int:
     from pathlib import Path
 
     from k8sddp import local
+    from k8sddp.local import faults
 
+    spec = loaded.job.spec
+    asked = [faults.parse(text, nnodes=spec.nnodes, nproc_per_node=spec.nproc_per_node) for text in wanted]
     screen.note(f"{loaded.summary()}, on this machine")
-    result = local.run(loaded.manifests(), work_dir=Path(work_dir), out=screen.raw, report=screen.note)
+    for fault in asked:
+        screen.note(f"fault to come: {fault.line()}")
+    result = local.run(loaded.manifests(), work_dir=Path(work_dir), out=screen.raw, report=screen.note, asked=asked)
     for name, folder in sorted(result.volumes.items()):
         screen.note(f"volume {name}: {folder}")
     screen.result(result.message, good=result.state == "complete")

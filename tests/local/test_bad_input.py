@@ -157,6 +157,25 @@ def test_torch_of_another_python_is_named(tmp_path: Path) -> None:
     assert "spec.python" in ended.err
 
 
+@pytest.mark.parametrize(
+    ("fault", "problem"),
+    [
+        pytest.param("kil rank=1 step=20", "there is no fault `kil`", id="unknown"),
+        pytest.param("kill step=20", "rank= is missing", id="no-rank"),
+        pytest.param("kill rank=2 step=20", "the job has 2 ranks, 0 to 1", id="no-such-rank"),
+        pytest.param("lose-node 2", "the job has 2 nodes, 0 to 1", id="no-such-node"),
+    ],
+)
+def test_fault_that_cannot_be_is_named_with_the_accepted_forms(tmp_path: Path, fault: str, problem: str) -> None:
+    """Exit code 2 before anything starts."""
+    (tmp_path / "job.yaml").write_text(JOB)
+    ended = program.k8sddp("run", "--local", "job.yaml", "--fault", fault, cwd=tmp_path)
+    assert_clean(
+        ended, code=2, message=f"error: --fault '{fault}': {problem}; write \"kill rank=1 step=20\" (also stop,"
+    )
+    assert 1 == len(ended.err.splitlines())
+
+
 @pytest.mark.torch
 @needs_torch
 def test_script_that_is_not_in_the_image_is_named(tmp_path: Path) -> None:

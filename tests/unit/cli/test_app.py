@@ -86,8 +86,8 @@ def test_wrong_call_is_one_sentence_and_exit_2(words: list[str], message: str) -
 
 @pytest.mark.parametrize(
     "words",
-    [["--local", "--replace"], ["--local", "-n", "research"], ["--work-dir", "w"]],
-    ids=["replace", "namespace", "work-dir"],
+    [["--local", "--replace"], ["--local", "-n", "research"], ["--work-dir", "w"], ["--fault", "lose-node 1"]],
+    ids=["replace", "namespace", "work-dir", "fault"],
 )
 def test_run_refuses_what_belongs_to_its_other_place(words: list[str]) -> None:
     """Nothing is accepted and ignored: a cluster has no work folder, this machine no namespace."""
