@@ -135,7 +135,9 @@ _ELSEWHERE: Final[Mapping[str, str]] = {
     "priorityClassName": "write it under spec.scheduling",
     "schedulerName": "write it under spec.scheduling",
     "queue": "write the label kueue.x-k8s.io/queue-name in metadata.labels",
-    "backoffLimit": "write restart: {maxAttempts: 1}",
+    "backoffLimit": "write restart: {maxAttempts: 4}, the attempts of the whole gang",
+    "maxRestarts": "write restart: {maxAttempts: 4}, the attempts of the whole gang",
+    "restartPolicy": "write restart: {maxAttempts: 4}, the attempts of the whole gang",
     "workingDir": "name the script by its full path, or use code",
     "hostNetwork": "it is not supported yet",
 }

@@ -143,6 +143,14 @@ from .jobs import make_text, places, problems, yaml_with
         ({"wrokers": 4}, "spec: unknown field `wrokers` (write nnodes for pods, nprocPerNode for ranks in each)"),
         ({"img": "x"}, "spec: unknown field `img` (did you mean `image`?)"),
         ({"nproc_per_node": 2}, "spec: unknown field `nproc_per_node` (did you mean `nprocPerNode`?)"),
+        (
+            {"backoffLimit": 3},
+            "spec: unknown field `backoffLimit` (write restart: {maxAttempts: 4}, the attempts of the whole gang)",
+        ),
+        (
+            {"restart": {"maxRestarts": 3}},
+            "spec.restart: unknown field `maxRestarts` (write restart: {maxAttempts: 4}, the attempts of the whole gang)",
+        ),
         ({"tolerations": []}, "spec: unknown field `tolerations` (write it under spec.scheduling)"),
     ],
     ids=lambda value: str(value)[:40],
