@@ -149,7 +149,8 @@ from .jobs import make_text, places, problems, yaml_with
         ),
         (
             {"restart": {"maxRestarts": 3}},
-            "spec.restart: unknown field `maxRestarts` (write restart: {maxAttempts: 4}, the attempts of the whole gang)",
+            "spec.restart: unknown field `maxRestarts` (write restart: {maxAttempts: 4}, the attempts of the whole "
+            "gang)",
         ),
         ({"tolerations": []}, "spec: unknown field `tolerations` (write it under spec.scheduling)"),
     ],
