@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from k8sddp.local import judge
 
@@ -145,3 +147,36 @@ def test_not_in_matches_every_other_code() -> None:
     assert decision is not None
     assert "PodFailurePolicy" == decision.reason
     assert judge.decide(job_spec, ends((0, 7))) is None
+
+
+codes = st.sampled_from([0, 1, 64, 75, 79, 137, 143, LOST])
+job_specs = st.builds(
+    lambda rules, limit, failed, policy: {"completions": 3, **rules, **limit, **failed, **policy},
+    st.sampled_from([{}, {"podFailurePolicy": RENDERED["podFailurePolicy"]}]),
+    st.sampled_from([{}, {"backoffLimit": 2}, {"backoffLimitPerIndex": 0}, {"backoffLimitPerIndex": 2}]),
+    st.sampled_from([{}, {"maxFailedIndexes": 0}, {"maxFailedIndexes": 1}]),
+    st.sampled_from([{}, {"successPolicy": RENDERED["successPolicy"]}]),
+)
+
+
+@given(job_specs, st.lists(st.tuples(st.integers(0, 2), codes), max_size=30))
+def test_a_job_that_is_not_decided_has_a_pod_that_runs_or_will(
+    job_spec: dict[str, object], wishes: list[tuple[int, int]]
+) -> None:
+    """No run can wait for nothing, and nothing starts that the limits forbid."""
+    happened: list[tuple[int, int]] = []
+    running = {0, 1, 2}
+    for index, code in wishes:
+        if index not in running:
+            continue
+        happened.append((index, code))
+        so_far = ends(*happened)
+        if judge.decide(job_spec, so_far) is not None:
+            return
+        following = judge.replacement(job_spec, so_far)
+        if following is None:
+            running.remove(index)
+        else:
+            assert following.ordinal == following.failures + following.ignored + 1
+            assert following.failures <= job_spec.get("backoffLimitPerIndex", following.failures)
+    assert running
