@@ -75,8 +75,11 @@ class NodeAttempt:
             os.close(write)
         self._events.on_child(self._pid, self._launcher_ended)
 
-    def end(self, done: Callable[[], None], *, grace: bool) -> None:
-        """End every process of this attempt, then call `done`; with `grace` ranks get a SIGTERM and time to save."""
+    def end(self, done: Callable[[tuple[int, ...]], None], *, grace: bool) -> None:
+        """End every process of this attempt, then call `done` with the pids that would not die.
+
+        With `grace` the ranks get a SIGTERM and time to save. A second call with another `grace` is answered too.
+        """
         if not grace or not self._ask():
             self._kill(done)
             return
@@ -104,12 +107,12 @@ class NodeAttempt:
             return True
         return self._node.launcher == "spawn" and any(_signal(pid, 0) for pid in self._ranks)
 
-    def _kill(self, done: Callable[[], None]) -> None:
+    def _kill(self, done: Callable[[tuple[int, ...]], None]) -> None:
         def ended(left: tuple[int, ...]) -> None:
             if left:
                 self._sink.say("%d processes cannot be ended: pids %s" % (len(left), ", ".join(map(str, left[:8]))))
             self._close()
-            done()
+            done(left)
 
         process_tree.end(self._events, ended)
 

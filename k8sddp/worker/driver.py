@@ -12,13 +12,22 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import Optional, Union
 
-from . import attempt, exit_codes, loop, names, node_env, process_tree, rank_output, root_cause
-from .gang import coordinator, dialer, member, messages, server
+from . import attempt, exit_codes, loop, names, node_env, preflight, process_tree, rank_output, root_cause
+from .gang import coordinator, dialer, member, messages, plan, retrying, roster, server
 from .launcher import rank_env
 
 LEAVE_LIMIT = process_tree.LIMIT + 5.0  # seconds that node 0 waits for followers to leave
 FLUSH_LIMIT = 0.5  # seconds for the last messages when nobody is waited for
 REMIND = 30.0  # seconds between two lines about why node 0 is not reached
+
+# State of the member -> what /readyz says while no ranks run
+READINESS = {
+    member.SEEKING: "looking for node 0",
+    member.WAITING: "waiting for the other nodes",
+    member.RUNNING: "starting",
+    member.ENDING: "ending an attempt",
+    member.LEAVING: "ending",
+}
 
 
 class Driver:
@@ -48,13 +57,15 @@ class Driver:
         self._host = names.qualify(node.coordinator, node.namespace, names.read_resolv_conf())
         self._last_told = events.now() - REMIND + 1.0
         now = events.now()
-        self._member = member.Member(node.job, own, join_timeout=node.join_timeout, now=now)
+        self._member = member.Member(
+            node.job, own, max_attempts=node.max_attempts, join_timeout=node.join_timeout, now=now
+        )
         self._gang: Optional[coordinator.Coordinator] = None
         self._server: Optional[server.Server] = None
         self._dialer: Optional[dialer.Dialer] = None
         self._own_pause = 0.0
         if node.node_rank == 0:
-            self._gang = coordinator.Coordinator(self._plan(now), own, now=now)
+            self._gang = coordinator.Coordinator(self._plan(), own, now=now)
             if listener is not None:
                 self._server = self._serve(listener)
         else:
@@ -72,18 +83,23 @@ class Driver:
 
     def readiness(self) -> tuple[int, str]:
         """Return the answer of /readyz."""
-        if self._member.ending:
-            return 503, "ending"
         if self._ready:
             return 200, "training"
-        return 503, "waiting for the other nodes" if self._member.joined else "looking for node 0"
+        return 503, READINESS[self._member.state]
 
-    def _plan(self, now: float) -> coordinator.Plan:
-        node, number = self._node, 0
-        run_id = "%s-%d-%s" % (node.job, number, os.urandom(4).hex())
-        port = node.master_port(number)
-        terms = messages.Attempt(number, self._host, port, run_id, node.pod_name, node.kube_node)
-        return coordinator.Plan(node.job, terms, now + node.join_timeout, node.join_timeout)
+    def _plan(self) -> plan.Plan:
+        node = self._node
+        return plan.Plan(
+            job=node.job,
+            master_addr=self._host,
+            first_port=node.master_port(0),
+            token=os.urandom(4).hex(),
+            max_attempts=node.max_attempts,
+            rules=retrying.Rules(node.fail_on, node.retry_on),
+            timeout=node.join_timeout,
+            grace_period=node.grace_period,
+            usable=preflight.is_free,
+        )
 
     def _serve(self, listener: socket.socket) -> server.Server:
         return server.Server(
@@ -108,6 +124,7 @@ class Driver:
             self._host,
             self._node.port,
             key=self._node.job_uid,
+            nnodes=self._node.nnodes,
             on_up=lambda: self._act(self._member.connection_up()),
             on_message=lambda message: self._act(self._member.received(message, self._events.now())),
             on_lost=lost,
@@ -140,19 +157,19 @@ class Driver:
         if self._dialer:
             self._dialer.send(message)
         else:
-            self._events.soon(lambda: self._from_member(coordinator.LOCAL, message))
+            self._events.soon(lambda: self._from_member(roster.LOCAL, message))
 
-    def _send(self, peer: coordinator.Peer, message: messages.Message) -> None:
-        if peer == coordinator.LOCAL:
+    def _send(self, peer: roster.Peer, message: messages.Message) -> None:
+        if peer == roster.LOCAL:
             self._events.soon(lambda: self._act(self._member.received(message, self._events.now())))
         elif self._server:
             self._server.send(peer, message)
 
-    def _from_member(self, peer: coordinator.Peer, message: messages.Message) -> None:
+    def _from_member(self, peer: roster.Peer, message: messages.Message) -> None:
         if self._gang:
             self._act(self._gang.received(peer, message, self._events.now()))
 
-    def _member_lost(self, peer: coordinator.Peer) -> None:
+    def _member_lost(self, peer: roster.Peer) -> None:
         if self._gang:
             self._act(self._gang.lost(peer, self._events.now()))
 
@@ -219,14 +236,14 @@ class Driver:
     def _end_ranks(self, *, grace: bool) -> None:
         self._ready = False
 
-        def ended() -> None:
+        def ended(left: tuple[int, ...]) -> None:
             if not self._leaving:
-                self._act(self._member.ranks_ended())
+                self._act(self._member.ranks_ended(left, self._events.now()))
 
         if self._ranks:
             self._ranks.end(ended, grace=grace)
         else:
-            ended()
+            ended(())
 
     # The end ------------------------------------------------------------------------------------------------------
 

@@ -80,13 +80,20 @@ def _prepare(
     preflight.check_words(words)
     preflight.check_gpus(node)
     listener: Optional[socket.socket] = None
-    if node.node_rank == 0:
-        preflight.check_master_port(node, 0)
-        if node.nnodes > 1:
-            listener = preflight.listen(node.bind_host, node.port, "the gang")
+    if node.node_rank == 0 and node.nnodes > 1:
+        listener = preflight.listen(node.bind_host, node.port, "the gang")
     http = preflight.listen(node.bind_host, node.http_port, "/healthz and /readyz")
     own = messages.Join(
-        node.node_rank, node.pod_name, node.kube_node, node.nnodes, node.nproc_per_node, node.code_digest, version
+        node_rank=node.node_rank,
+        pod=node.pod_name,
+        kube_node=node.kube_node,
+        nnodes=node.nnodes,
+        nproc_per_node=node.nproc_per_node,
+        code_digest=node.code_digest,
+        torch_version=version,
+        failure_count=node.failure_count,
+        ignored_count=node.ignored_count,
+        memory={},
     )
     place = rank_env.Place(sys.executable or "python3", "", instrument_dir(), environ)
     node_driver = driver.Driver(events, sink, node, words, own=own, place=place, listener=listener)

@@ -95,12 +95,13 @@ def listen(host: str, port: int, purpose: str) -> socket.socket:
         ) from None
 
 
-def check_master_port(node: node_env.NodeEnv, attempt: int) -> None:
-    """Check on node 0 that MASTER_PORT is free at this moment.
-
-    Raises PreflightError.
-    """
-    listen("", node.master_port(attempt), "MASTER_PORT").close()  # torch's store listens on every address
+def is_free(port: int) -> bool:
+    """Return whether MASTER_PORT may be `port` at this moment; torch's store listens on every address."""
+    try:
+        server.listen("", port).close()
+    except OSError:
+        return False
+    return True
 
 
 def _read_version(path: str) -> str:

@@ -53,7 +53,7 @@ WEAK_SIGNALS = ("SIGABRT", "SIGTERM", "SIGINT")  # NCCL's watchdog aborts; a lau
 class Failure(NamedTuple):
     """One thing that went wrong on one node; `rank` is None where no rank is to blame."""
 
-    kind: str  # exception | exit | signal | lost | infrastructure | preflight | configuration
+    kind: str  # exception | exit | signal | early-exit | lost | infrastructure | preflight | configuration
     node_rank: int
     pod: str
     kube_node: str
@@ -64,6 +64,7 @@ class Failure(NamedTuple):
     traceback: Optional[str] = None
     detail: str = ""  # what happened, for kinds without exception, code or signal; else the program, where no rank is
     weight: int = CAUSE
+    last_step: Optional[int] = None  # optimizer steps that the rank had made; None where nobody counted
 
 
 def signal_name(number: int) -> str:
@@ -129,10 +130,25 @@ def exit_code(failure: Failure) -> int:
 
 
 def verdict(
-    job: str, outcome: str, *, attempt: int, code: int, failures: Sequence[Failure] = ()
+    job: str,
+    outcome: str,
+    *,
+    attempt: int,
+    code: int,
+    cause: Optional[Failure] = None,
+    failures: Sequence[Failure] = (),
+    spent: int = 0,
+    max_attempts: int = 0,
+    history: Sequence[Mapping[str, object]] = (),
 ) -> Mapping[str, object]:
-    """Return the verdict; `outcome` is complete, failed or stopped, `failures` in the order of their receipt."""
-    cause = first(failures) if failures else None
+    """Return the verdict.
+
+    `outcome` is complete or failed, of the job, or stopped, of this node alone. `failures` are those of the last
+    attempt, in the order of their receipt; `cause`, by default the first of them, is named. `history` tells how the
+    attempts before it ended; `spent` of `max_attempts` count, 0 of 0 where that is not known.
+    """
+    if cause is None and failures:
+        cause = first(failures)
     victims = sorted({f.rank for f in failures if f.rank is not None and cause and f.rank != cause.rank})
     return {
         "schema": SCHEMA,
@@ -142,16 +158,24 @@ def verdict(
         "exit_code": code,
         "first_failure": _public(cause) if cause else None,
         "victims": victims[:MAX_VICTIMS],
+        "spent": spent,
+        "max_attempts": max_attempts,
+        "history": list(history),
     }
 
 
 def encode(record: Mapping[str, object]) -> bytes:
     """Return a verdict as sorted JSON of at most MAX_VERDICT bytes.
 
-    The traceback's head is given up first, then the ends of the other texts.
+    The oldest attempts are given up first, then the traceback's head, then the ends of the other texts.
     """
     cause = record.get("first_failure")
     text = json.dumps(record, sort_keys=True).encode("ascii")
+    history = record.get("history")
+    while len(text) > MAX_VERDICT and isinstance(history, list) and history:
+        history = history[1:]
+        record = {**record, "history": history}
+        text = json.dumps(record, sort_keys=True).encode("ascii")
     for field in ("traceback", "exception", "message", "kube_node", "pod"):
         while len(text) > MAX_VERDICT and isinstance(cause, Mapping) and cause.get(field):
             excess = max(1, (len(text) - MAX_VERDICT) // 12)  # a character is up to twelve bytes of JSON
@@ -165,10 +189,15 @@ def summary(record: Mapping[str, object]) -> str:
     """Return a verdict as one line for the log."""
     cause = record.get("first_failure")
     reason = ": %s" % cause.get("message") if isinstance(cause, Mapping) else ""
+    if record.get("outcome") == "stopped":
+        return "this node leaves job %s%s" % (record.get("job"), reason or ": it was asked to stop")
     victims = record.get("victims")
     others = ""
     if isinstance(victims, list) and victims:
         others = "; rank%s %s followed" % ("s" if len(victims) > 1 else "", ", ".join(map(str, victims)))
+    spent, most = record.get("spent"), record.get("max_attempts")
+    if record.get("outcome") == "failed" and isinstance(most, int) and most > 1:
+        others += "; %s of %d attempts used" % (spent, most)
     return "job %s %s%s%s" % (record.get("job"), record.get("outcome"), reason, others)
 
 
@@ -200,6 +229,7 @@ def from_record(record: Mapping[str, object]) -> Failure:
         traceback=text("traceback"),
         detail=text("detail") or "",
         weight=number("weight") or CAUSE,
+        last_step=number("last_step"),
     )
 
 
@@ -214,7 +244,7 @@ def _public(failure: Failure) -> dict[str, object]:
         "signal": failure.signal,
         "exception": _one_line(failure.exception) if failure.exception else None,
         "traceback": failure.traceback[-3000:] if failure.traceback else None,
-        "last_step": None,
+        "last_step": failure.last_step,
         "message": sentence(failure),
     }
 

@@ -1,11 +1,12 @@
-"""The gang's one decision maker, at node rank 0: who belongs to it, when it starts, how it ended. Pure.
+"""The gang's one decision maker, at node rank 0: who belongs to it, when an attempt starts, how it ended. Pure.
 
-Messages and time in, effects out; no clock, no socket. A job gets one attempt here. Its end is decided once and never
-changes (`ended`): complete when every member has reported so; stopped when a member that is not complete, or node 0,
-was asked to stop (a disruption: all leave with ignored codes and the Job starts a fresh gang, free of charge); failed
-otherwise. A member whose
-connection breaks without a word spends the attempt like any failure, because only its pod's own status could tell an
-eviction from an OOM kill, and nobody in here can read that.
+Messages and time in, effects out; no clock, no socket. An attempt starts when every node has a member without ranks; it
+ends for all as soon as it cannot end well; then the members end their ranks, lost ones are awaited, and the next
+attempt starts, on a port that no earlier one has used. The job's end is decided once and never changes (`ended`):
+complete when every member has reported so in one attempt; failed when the budget is used up or a failure is final.
+
+Everything is bounded: the wait for members by the join timeout, the end of an attempt by END_LIMIT, what counts by
+max_attempts, what does not count by the number of ports. docs/protocol.md draws it.
 """
 
 from __future__ import annotations
@@ -13,17 +14,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple, Optional, Union
 
-from k8sddp.worker import exit_codes, root_cause
+from k8sddp.worker import exit_codes, process_tree, root_cause
 
-from . import messages
+from . import ledger, messages, plan, ports, retrying, roster
+from .roster import LOCAL, Peer
 
 SETTLE_CAUSE = 0.2  # seconds to wait for an earlier or better cause once there is one (a launcher looks every 0.1 s)
 SETTLE_VICTIM = 2.0  # seconds to wait while all failures known look like consequences
-MISSING_SHOWN = 8  # node ranks listed by name before "and N more"
+END_LIMIT = process_tree.LIMIT + 5.0  # seconds, beyond a grace, for a member to end its ranks
+LOSS_LIMIT = 60.0  # seconds to wait for the replacement of a lost pod when it decides whether the budget is used up
+LAST_NUMBER = 9999  # disruptions are free; this bounds them
 REMIND = 30.0  # seconds between two lines about who is missing
 
-Peer = int
-LOCAL: Peer = 0  # the coordinator's own node
+GATHERING, RUNNING, ENDING, OVER = "gathering", "running", "ending", "over"
 
 
 class Send(NamedTuple):
@@ -48,88 +51,87 @@ class Note(NamedTuple):
 Effect = Union[Send, Close, Note]
 
 
-class Plan(NamedTuple):
-    """What the coordinator hands out when the gang is there; `fresh` is what no other attempt may share."""
-
-    job: str
-    attempt: messages.Attempt
-    deadline: float  # when all members must have joined
-    timeout: float  # the seconds that makes, for the message
-
-
 class Coordinator:
     """The gang as seen from node rank 0; every method returns the effects to carry out, in order."""
 
-    def __init__(self, plan: Plan, own: messages.Join, *, now: float) -> None:
-        self._plan = plan
+    def __init__(self, job_plan: plan.Plan, own: messages.Join, *, now: float) -> None:
+        self._plan = job_plan
         self._own = own
-        self._peers: dict[int, Peer] = {}  # node rank -> its connection
-        self._joins: dict[Peer, messages.Join] = {}
-        self._running = False
-        self._finished: set[Peer] = set()  # members from whom nothing more will come
-        self._complete: set[int] = set()  # node ranks; what is complete stays so, whatever becomes of the pod
+        self._roster = roster.Roster(own.nnodes)
+        self._ledger = ledger.Ledger(own, max_attempts=job_plan.max_attempts)
+        self._phase = GATHERING
+        self._deadline = now + job_plan.timeout
+        self._busy: set[Peer] = set()  # members whose ranks of the last attempt have not ended
+        self._finished: set[Peer] = set()  # members from whom nothing more will come in this attempt
+        self._complete: dict[int, messages.Join] = {}  # by node rank; what is complete stays so until the attempt ends
         self._failures: list[root_cause.Failure] = []
+        self._lost: list[messages.Join] = []  # pods that this attempt lost without a word
         self._settle: Optional[float] = None
-        self._verdict: Optional[Mapping[str, object]] = None
+        self._number = -1  # of the attempt that runs, or ran last
+        self._ports = ports.Ports(job_plan.first_port, lives=own.lives, usable=job_plan.usable)
         self._remind = now + 1.0
         self._own_problem = ""
+        self._verdict: Optional[Mapping[str, object]] = None
 
     @property
     def ended(self) -> bool:
-        """Return whether the verdict has been given; it is final."""
-        return self._verdict is not None
+        """Return whether nothing will be decided any more: the verdict is given, or node 0 leaves."""
+        return self._phase == OVER
 
     @property
-    def alone(self) -> bool:
-        """Return whether no follower is connected any more."""
-        return not any(peer != LOCAL for peer in self._joins)
+    def ledger(self) -> ledger.Ledger:
+        """Return the account of the attempts."""
+        return self._ledger
+
+    def states(self) -> Mapping[int, str]:
+        """Return what each node is doing, by node rank."""
+        found = {}
+        for node in range(self._own.nnodes):
+            peer = self._roster.of_node(node)
+            if node in self._complete:
+                found[node] = "complete"
+            elif peer is None:
+                found[node] = "missing"
+            elif self._phase == RUNNING and peer in self._busy:
+                found[node] = "training"
+            else:
+                found[node] = "ending" if peer in self._busy else "waiting"
+        return found
 
     def deadline(self) -> Optional[float]:
         """Return when `tick` is next due."""
-        if self.ended:
+        if self._phase == OVER:
             return None
-        if self._settle is not None:
+        if self._phase == RUNNING:
             return self._settle
-        return None if self._running else min(self._plan.deadline, self._remind)
+        return min(self._deadline, self._remind) if self._phase == GATHERING else self._deadline
 
     def received(self, peer: Peer, message: messages.Message, now: float) -> list[Effect]:
         """Take a message from `peer`."""
         if isinstance(message, messages.Join):
             return self._join(peer, message, now)
-        if self.ended or peer not in self._joins:
+        if self.ended or peer not in self._roster:
             return []
-        if isinstance(message, messages.Failed):
-            self._failures.append(root_cause.weigh(root_cause.from_record(message.failure)))
-            return self._failing(now)
-        if isinstance(message, messages.Over):
-            self._finished.add(peer)
-            if not self._failures:
-                self._failures.append(_lost(self._joins[peer], "its launcher ended and gave no reason"))
-            return self._failing(now)
-        if isinstance(message, messages.Complete):
-            self._complete.add(self._joins[peer].node_rank)
-            self._finished.add(peer)
-            if len(self._complete) == self._own.nnodes:
-                return self._conclude("complete", exit_codes.COMPLETE)
-            return self._failing(now) if self._failures else []
         if isinstance(message, messages.Leaving):
-            if peer != LOCAL and self._joins[peer].node_rank in self._complete:
-                return []  # its part is done, and nobody else need lose theirs
-            return self._stop(peer, message.reason)
-        return []
+            return self._leaving(peer, message.reason, now)
+        if isinstance(message, messages.Idle):
+            if message.attempt == self._number and self._phase == ENDING:
+                self._busy.discard(peer)
+            return self._advance(now)
+        if self._phase == RUNNING and getattr(message, "attempt", None) == self._number:
+            return self._report(peer, message, now)
+        return []  # about an attempt that is over
 
     def lost(self, peer: Peer, now: float) -> list[Effect]:
         """Take note that the connection to `peer` is gone."""
-        join = self._joins.pop(peer, None)
-        if join is None:
+        join = self._roster.remove(peer)
+        if join is None or self.ended:
             return []
-        if self._peers.get(join.node_rank) == peer:
-            del self._peers[join.node_rank]
-        if self.ended or not self._running or join.node_rank in self._complete:
-            return []
-        self._finished.add(peer)
-        self._failures.append(_lost(join, "its pod was lost without a word, or its network"))
-        return self._failing(now)
+        was_busy = peer in self._busy
+        self._busy.discard(peer)
+        if self._phase == RUNNING and was_busy and join.node_rank not in self._complete:
+            return self._lose(join, ledger.SILENT, now)
+        return self._advance(now)
 
     def own_name_unknown(self, problem: str) -> None:
         """Take note why node 0 itself cannot be reached by its name yet."""
@@ -137,127 +139,250 @@ class Coordinator:
 
     def tick(self, now: float) -> list[Effect]:
         """Act on what is due by `now`."""
-        if self.ended:
-            return []
-        if self._settle is not None:
-            return self._fail() if now >= self._settle else []
-        if self._running:
-            return []
-        if now >= self._plan.deadline:
+        if self._phase == RUNNING and self._settle is not None and now >= self._settle:
+            return self._fail_attempt(now)
+        if self._phase == ENDING and now >= self._deadline:
+            return self._drop_busy(now)
+        if self._phase == GATHERING and now >= self._deadline:
             return self._give_up()
-        if now >= self._remind:
+        if self._phase == GATHERING and now >= self._remind:
             self._remind = now + REMIND
-            return [Send(peer, messages.Waiting(self._missing())) for peer in sorted({LOCAL: self._own, **self._joins})]
+            return [Send(peer, messages.Waiting(self._roster.missing_text())) for peer in self._roster.peers]
         return []
 
-    def _join(self, peer: Peer, join: messages.Join, now: float) -> list[Effect]:
-        if self._verdict is not None:
-            if peer == LOCAL:
-                return []  # the end was told to node 0 when it was decided, joined or not
-            self._joins[peer] = join
-            return [Send(peer, messages.End(self._verdict, exit_codes.FOLLOWER_LEAVES, grace=False))]
-        difference = _difference(self._own, join)
-        if difference:
-            self._joins[peer] = join
-            cause = root_cause.Failure("preflight", join.node_rank, join.pod, join.kube_node, detail=difference)
-            self._failures.append(cause)
-            return self._fail()
-        effects: list[Effect] = []
-        older = self._peers.get(join.node_rank)
-        if older is not None and older != peer:
-            effects += self._supersede(older, join)
-        self._peers[join.node_rank] = peer
-        self._joins[peer] = join
-        if join.node_rank in self._complete:  # a new pod of a node whose part is done: it waits for the verdict
-            self._finished.add(peer)
-            return [*effects, Send(peer, messages.Waiting(self._missing()))]
-        if self._running:  # the newcomer's predecessor was in the attempt that runs
-            self._failures.append(_lost(join, "a new pod took its place while it trained"))
-            return effects + self._failing(now)
-        if len(self._peers) == self._own.nnodes:
-            self._running = True
-            if self._own.nnodes > 1:
-                effects.append(Note("all %d nodes have joined" % self._own.nnodes))
-            effects += [Send(self._peers[node], self._plan.attempt) for node in sorted(self._peers)]
-        else:
-            effects.append(Send(peer, messages.Waiting(self._missing())))
-        return effects
+    # Joining ------------------------------------------------------------------------------------------------------
 
-    def _supersede(self, older: Peer, newer: messages.Join) -> list[Effect]:
-        old = self._joins.pop(older)
-        cause = root_cause.Failure(
-            "lost", old.node_rank, old.pod, old.kube_node, detail="superseded by pod %s" % newer.pod
-        )
+    def _join(self, peer: Peer, join: messages.Join, now: float) -> list[Effect]:
+        if self.ended:
+            return self._turn_away(peer)
+        different = roster.difference(self._own, join)
+        if different:
+            self._roster.add(peer, join)
+            return self._conclude_failed(roster.failure(join, "preflight", different))
+        newer = self._own.pod if peer != LOCAL and join.node_rank == 0 else self._roster.successor(join)
+        if newer:
+            return self._supersede(peer, join, newer)
+        effects: list[Effect] = []
+        older = self._roster.of_node(join.node_rank)
+        trained = None  # whom the newcomer replaces in the attempt that runs
+        if older is not None and older != peer:
+            before = self._roster[older]
+            trained = before if older in self._busy and join.node_rank not in self._complete else None
+            effects += [Close(older)] if before.pod == join.pod else self._supersede(older, before, join.pod)
+            self._roster.remove(older)
+            self._busy.discard(older)
+        self._roster.add(peer, join)
+        self._ledger.joined(join)
+        if self._phase == RUNNING:
+            effects.append(Send(peer, messages.Waiting(self._roster.missing_text())))
+            if trained is not None:
+                same = trained.pod == join.pod
+                how = "its connection broke" if same else "pod %s took its place while it trained" % join.pod
+                effects += self._lose(trained, how, now)
+            return effects
+        if self._ledger.exhausted and (self._ledger.cause or self._roster.complete):
+            return effects + self._conclude_failed(self._used_up(join))
+        return effects + (self._advance(now) or [Send(peer, messages.Waiting(self._roster.missing_text()))])
+
+    def _turn_away(self, peer: Peer) -> list[Effect]:
+        if peer == LOCAL:
+            return []  # the end was told to node 0 when it was decided, joined or not
+        if self._verdict is None:
+            return [Close(peer)]  # node 0 leaves; its replacement will answer
+        return [Send(peer, messages.End(self._verdict, exit_codes.FOLLOWER_LEAVES, grace=False))]
+
+    def _supersede(self, peer: Peer, join: messages.Join, newer: str) -> list[Effect]:
+        cause = roster.failure(join, "lost", "superseded by pod %s" % newer)
         code = exit_codes.FOLLOWER_LEAVES
         verdict = root_cause.verdict(
-            self._plan.job, "stopped", attempt=self._plan.attempt.number, code=code, failures=(cause,)
+            self._plan.job, "stopped", attempt=max(0, self._number), code=code, failures=(cause,)
         )
-        return [Send(older, messages.End(verdict, code, grace=False)), Close(older), Note(root_cause.sentence(cause))]
+        return [Send(peer, messages.End(verdict, code, grace=False)), Close(peer), Note(root_cause.sentence(cause))]
+
+    def _advance(self, now: float) -> list[Effect]:
+        """Go on to the next phase when everything that it waits for is there."""
+        if self._phase == ENDING and not self._busy:
+            self._phase = GATHERING
+            self._remind = now + 1.0
+            limit = min(LOSS_LIMIT, self._plan.timeout) if self._ledger.on_the_brink else self._plan.timeout
+            self._deadline = now + limit
+        if self._phase != GATHERING or not self._roster.complete:
+            return []
+        if self._ledger.number >= LAST_NUMBER:
+            detail = "attempt %d was the last that there can be, disruptions included" % self._ledger.number
+            return self._conclude_failed(roster.failure(self._own, "lost", detail))
+        return self._start()
+
+    def _start(self) -> list[Effect]:
+        self._number, asked, own = self._ledger.next(), self._plan, self._own
+        self._phase = RUNNING
+        self._busy = set(self._roster.peers)
+        self._finished, self._complete, self._failures, self._lost = set(), {}, [], []
+        self._settle = None
+        terms = messages.Attempt(
+            self._number,
+            asked.master_addr,
+            self._ports.next(),
+            "%s-%d-%s" % (asked.job, self._number, asked.token),
+            own.pod,
+            own.kube_node,
+            own.failure_count,
+            self._ledger.spent,
+            self._ledger.history,
+        )
+        effects: list[Effect] = [Note("all %d nodes have joined" % own.nnodes)] if own.nnodes > 1 else []
+        return effects + [Send(peer, terms) for peer in self._roster.peers]
+
+    # An attempt that runs ---------------------------------------------------------------------------------------------
+
+    def _report(self, peer: Peer, message: messages.Message, now: float) -> list[Effect]:
+        join = self._roster[peer]
+        if isinstance(message, messages.Failed):
+            self._failures.append(root_cause.weigh(root_cause.from_record(message.failure)))
+            return self._failing(now)
+        if isinstance(message, messages.Over):
+            self._finished.add(peer)
+            if not self._failures:
+                self._failures.append(roster.failure(join, "lost", "its launcher ended and gave no reason"))
+            return self._failing(now)
+        if isinstance(message, messages.Complete):
+            self._complete[join.node_rank] = join
+            self._finished.add(peer)
+            if len(self._complete) == self._own.nnodes:
+                return self._conclude("complete", exit_codes.COMPLETE)
+            return self._failing(now) if self._failures else []
+        return []
+
+    def _lose(self, join: messages.Join, how: str, now: float) -> list[Effect]:
+        self._lost.append(join)
+        self._failures.append(roster.failure(join, "lost", how))
+        return self._failing(now)
 
     def _failing(self, now: float) -> list[Effect]:
         """Wait a little for a better cause, or decide when none can come."""
-        certain = any(failure.weight == root_cause.CAUSE for failure in self._failures)
-        due = now + (SETTLE_CAUSE if certain else SETTLE_VICTIM)
+        best = root_cause.first(self._failures)
+        if best.weight == root_cause.CAUSE:
+            due = now if best.kind == "signal" else now + SETTLE_CAUSE  # nothing goes before a signal
+        else:
+            due = now + SETTLE_VICTIM
         self._settle = due if self._settle is None else min(self._settle, due)
-        return self._fail() if all(peer in self._finished for peer in self._joins) else []
+        nothing_comes = all(peer in self._finished for peer in self._roster.peers if peer in self._busy)
+        return self._fail_attempt(now) if nothing_comes or now >= self._settle else []
 
-    def _fail(self) -> list[Effect]:
-        return self._conclude("failed", root_cause.exit_code(root_cause.first(self._failures)))
+    def _cause(self) -> root_cause.Failure:
+        cause = root_cause.first(self._failures)
+        if cause.weight == root_cause.VICTIM and self._complete:
+            join = self._complete[min(self._complete)]  # the others were torn down because this one has gone
+            return roster.failure(join, "early-exit", "its ranks exited with code 0 while other ranks still trained")
+        return cause
+
+    def _fail_attempt(self, now: float) -> list[Effect]:
+        cause = self._cause()
+        self._settle = None
+        if retrying.is_final(cause, self._plan.rules):
+            return self._conclude_failed(cause, counts=True)
+        silent = any(join.node_rank == cause.node_rank for join in self._lost) and cause.kind == "lost"
+        self._ledger.failed(self._number, cause, self._lost if silent else ())
+        for join in self._lost:
+            peer = self._roster.of_node(join.node_rank)
+            if peer is not None:  # its replacement, or itself, is here already
+                self._ledger.joined(self._roster[peer])
+        if self._ledger.exhausted:
+            return self._conclude_failed(cause)
+        return self._end_attempt(now, grace=False)
+
+    def _end_attempt(self, now: float, *, grace: bool) -> list[Effect]:
+        self._phase = ENDING
+        self._settle = None
+        self._deadline = now + END_LIMIT + (self._plan.grace_period if grace else 0.0)
+        self._complete, self._failures = {}, []
+        ended = messages.Ended(self._number, self._ledger.history[-1], self._ledger.spent, grace)
+        effects: list[Effect] = [Send(peer, ended) for peer in self._roster.peers if peer in self._busy]
+        return effects + self._advance(now)
+
+    def _drop_busy(self, now: float) -> list[Effect]:
+        """Give up members that cannot end their ranks; node 0 leaves by itself when it cannot."""
+        effects: list[Effect] = []
+        for peer in sorted(self._busy - {LOCAL}):
+            join = self._roster.remove(peer)
+            self._busy.discard(peer)
+            if join is not None:
+                text = "node %d (pod %s) did not end its ranks within %.0f s" % (join.node_rank, join.pod, END_LIMIT)
+                effects += [Note(text), Close(peer)]
+        self._deadline = now + END_LIMIT
+        return effects + self._advance(now)
+
+    def _leaving(self, peer: Peer, reason: str, now: float) -> list[Effect]:
+        """A pod is asked to stop: a disruption. The others stay, and its replacement will join them."""
+        join = self._roster[peer]
+        if peer != LOCAL and join.node_rank in self._complete:
+            return []  # its part is done, and nobody else need lose theirs
+        self._roster.remove(peer)
+        self._busy.discard(peer)
+        effects: list[Effect] = []
+        if self._phase == RUNNING:
+            if self._failures and self._cause().weight == root_cause.CAUSE:
+                effects = self._fail_attempt(now)
+            else:
+                text = "node %d (pod %s) was asked to stop (%s)" % (join.node_rank, join.pod, reason[:80])
+                self._ledger.disrupted(self._number, text)
+                effects = self._end_attempt(now, grace=True)
+        if peer == LOCAL and self._phase != OVER:
+            self._phase = OVER
+        return effects + self._advance(now)
+
+    # The job's end ------------------------------------------------------------------------------------------------
+
+    def _used_up(self, join: messages.Join) -> root_cause.Failure:
+        """Return the failure of a job whose budget was found to be used up after its last attempt."""
+        counts = (self._ledger.spent, self._plan.max_attempts)
+        detail = "%d failures of its pods count, and restart.maxAttempts is %d" % counts
+        return self._ledger.cause or roster.failure(join, "lost", detail)
 
     def _give_up(self) -> list[Effect]:
-        missing = "node %s of %d never joined within %.0f s" % (self._missing(), self._own.nnodes, self._plan.timeout)
-        node = self._missing_ranks()[0]
+        self._ledger.count_undecided()
+        node = self._roster.missing()[0] if self._roster.missing() else 0
+        if self._ledger.exhausted:
+            return self._conclude_failed(self._used_up(self._own))
+        again = "came back" if self._ledger.number >= 0 else "joined"
+        missing = "node %s of %d never %s within %.0f s" % (
+            self._roster.missing_text(),
+            self._own.nnodes,
+            again,
+            self._plan.timeout,
+        )
         pod = self._own.pod if node == 0 else "never seen"
         remedy = self._own_problem if node == 0 else "see whether its pod is scheduled and its image pulled"
-        detail = "%s: %s" % (missing, remedy)
-        self._failures.append(root_cause.Failure("infrastructure", node, pod, "", detail=detail))
-        return self._fail()
+        return self._conclude_failed(
+            root_cause.Failure("infrastructure", node, pod, "", detail="%s: %s" % (missing, remedy))
+        )
 
-    def _stop(self, peer: Peer, reason: str) -> list[Effect]:
-        join = self._joins[peer]
-        text = "node %d (pod %s) was asked to stop (%s)" % (join.node_rank, join.pod, reason[:80])
-        return [Note(text), *self._conclude("stopped", exit_codes.STOPPED, asked=peer)]
+    def _conclude_failed(self, cause: root_cause.Failure, *, counts: bool = False) -> list[Effect]:
+        code = root_cause.exit_code(cause)
+        spent = self._ledger.spent + counts
+        if code == exit_codes.INFRASTRUCTURE and spent >= self._plan.max_attempts:
+            code = exit_codes.FAILED  # 75 would let the Job begin anew, with a budget that it does not have
+        return self._conclude("failed", code, cause=cause, spent=spent)
 
-    def _conclude(self, outcome: str, code: int, *, asked: Optional[Peer] = None) -> list[Effect]:
-        self._settle = None
-        failures = () if outcome == "complete" else self._failures
+    def _conclude(
+        self, outcome: str, code: int, *, cause: Optional[root_cause.Failure] = None, spent: Optional[int] = None
+    ) -> list[Effect]:
+        self._phase = OVER
+        about_last = cause is not None and cause == self._ledger.cause  # then the history need not tell it again
         self._verdict = root_cause.verdict(
-            self._plan.job, outcome, attempt=self._plan.attempt.number, code=code, failures=failures
+            self._plan.job,
+            outcome,
+            attempt=max(0, self._number),
+            code=code,
+            cause=cause,
+            failures=self._failures if cause else (),
+            spent=self._ledger.spent if spent is None else spent,
+            max_attempts=self._plan.max_attempts,
+            history=[one for one in self._ledger.history if not (about_last and one["attempt"] == self._number)],
         )
         effects: list[Effect] = []
-        for peer, join in sorted({LOCAL: self._own, **self._joins}.items()):
-            own = code
-            if outcome == "stopped":
-                own = code if peer == asked else exit_codes.FOLLOWER_LEAVES
-            elif outcome == "failed" and join.node_rank != 0:
-                own = exit_codes.FOLLOWER_LEAVES
-            effects.append(Send(peer, messages.End(self._verdict, own, grace=outcome == "stopped")))
+        for peer in sorted({LOCAL, *self._roster.peers}):
+            follower = outcome == "failed" and peer != LOCAL
+            own = exit_codes.FOLLOWER_LEAVES if follower else code
+            effects.append(Send(peer, messages.End(self._verdict, own, grace=False)))
         return effects
-
-    def _missing_ranks(self) -> list[int]:
-        return [node for node in range(self._own.nnodes) if node not in self._peers]
-
-    def _missing(self) -> str:
-        ranks = self._missing_ranks()
-        more = " and %d more" % (len(ranks) - MISSING_SHOWN) if len(ranks) > MISSING_SHOWN else ""
-        return ", ".join(map(str, ranks[:MISSING_SHOWN])) + more
-
-
-def _lost(join: messages.Join, how: str) -> root_cause.Failure:
-    return root_cause.Failure("lost", join.node_rank, join.pod, join.kube_node, detail=how)
-
-
-def _difference(own: messages.Join, join: messages.Join) -> str:
-    """Return what keeps `join` out of the gang as one sentence, the empty string where nothing does."""
-    facts = (
-        ("nnodes", own.nnodes, join.nnodes),
-        ("nprocPerNode", own.nproc_per_node, join.nproc_per_node),
-        ("the code digest", own.code_digest, join.code_digest),
-        ("torch", own.torch_version, join.torch_version),
-    )
-    for name, ours, theirs in facts:
-        if ours != theirs:
-            return "%s is %s there but %s on node 0: all nodes must agree" % (name, theirs or "unset", ours or "unset")
-    if not 0 <= join.node_rank < own.nnodes:
-        return "there is no node %d among %d nodes" % (join.node_rank, own.nnodes)
-    return ""

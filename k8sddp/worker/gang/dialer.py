@@ -1,8 +1,9 @@
 """A member's side: finds node rank 0, again and again, until it answers as the coordinator of this job.
 
 Every dial resolves the name anew and tries each address, IPv4 and IPv6. The pauses between dials grow from 50 ms to
-1 s, so that a job starts as soon as pod 0 is there and thousands of pods do not flood DNS. How long to go on is the
-member's decision, not made here.
+1 s, so that a job starts as soon as pod 0 is there and thousands of pods do not flood DNS. While it is connected it
+looks the name up again from time to time: a pod 0 on a lost Kubernetes Node may still answer when its replacement has
+the name. How long to go on is the member's decision, not made here.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from . import link, messages
 FIRST_PAUSE = 0.05
 LAST_PAUSE = 1.0
 CONNECT_LIMIT = 3.0  # seconds for one address
+LOOK_AGAIN = 5.0  # seconds between two looks at the name while connected, and 0.01 more for each node
 
 
 class Dialer:
@@ -31,6 +33,7 @@ class Dialer:
         port: int,
         *,
         key: str,
+        nnodes: int,
         on_up: Callable[[], None],
         on_message: Callable[[messages.Message], None],
         on_lost: Callable[[str], None],
@@ -43,7 +46,10 @@ class Dialer:
         self._on_message = on_message
         self._on_lost = on_lost
         self._pause = 0.0
+        self._look_again = LOOK_AGAIN + 0.01 * nnodes
         self._link: link.Link | None = None
+        self._known: set[object] = set()  # the addresses that the name had at the last dial
+        self._left: set[object] = set()  # those of a coordinator that has been replaced
 
     def dial(self) -> None:
         """Dial after the pause that is due; exactly one of `on_up` and `on_lost` follows."""
@@ -62,10 +68,33 @@ class Dialer:
             self._link.close()
 
     def _resolved(self, addresses: names.Addresses, problem: str) -> None:
-        if addresses:
-            self._connect(list(addresses), "")
+        self._known = {address for _, address in addresses}
+        current = [one for one in addresses if one[1] not in self._left] or list(addresses)
+        if current:
+            self._connect(current, "")
         else:
             self._on_lost(problem)
+
+    def _watch_name(self, connection: link.Link) -> None:
+        """Leave the coordinator when its name has a new address."""
+
+        def looked(addresses: names.Addresses, _: str) -> None:
+            if self._link is not connection:
+                return
+            if {address for _, address in addresses} <= self._known:
+                self._watch_name(connection)
+                return
+            self._left = self._known
+            self._link = None
+            connection.abort()
+            self._on_lost("%s has a new address" % self._host)
+
+        def look() -> None:
+            if self._link is connection:
+                names.resolve(self._events, self._host, self._port, looked)
+
+        if not names.is_address(self._host):
+            self._events.after(self._look_again, look)
 
     def _connect(self, addresses: list[tuple[int, tuple[object, ...]]], problem: str) -> None:
         if not addresses:
@@ -120,6 +149,7 @@ class Dialer:
             on_message=message,
             on_lost=lost,
         )
+        self._watch_name(self._link)
 
 
 def _text(code: int | None) -> str:

@@ -1,22 +1,27 @@
-"""One node's part in the gang, node rank 0's own included: join, run the attempt, obey the end. Pure.
+"""One node's part in the gang, node rank 0's own included: join, run attempts, obey the end. Pure.
 
-What happened and the time go in, effects come out. The exit code is decided once. Without a coordinator: before the
-attempt the member dials again until the join timeout; during it the attempt is over, and node 1 carries the result
-(exit 64) in node 0's place while the others leave with 79. Only the coordinator's word lets a member end with 0, so
-that index 0 and its followers cannot disagree about what became of the job.
+What happened and the time go in, effects come out. A member is in one of five states: it looks for the coordinator,
+waits (it has joined, and no rank of it lives), runs an attempt, ends one, or leaves. It joins only when no process of
+an earlier attempt is left, so a coordinator that has all members knows that nobody trains. When the coordinator is
+lost the member ends its ranks and looks for the next one; it remembers the attempts, because nobody else does.
+
+The exit code is decided once. Only the coordinator's word lets a member end with 0. If node 0 does not come back, node
+1 carries the result (64) in its place and the others leave with 79.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Optional, Union
 
 from k8sddp.worker import exit_codes, root_cause
 
-from . import messages
+from . import coordinator, memory, messages
 
-STAND_IN = 1  # the node that carries the result when node 0 is lost
-SLACK = 15.0  # seconds a joined member waits longer than the coordinator, which knows who is missing
+STAND_IN = 1  # the node that carries the result when node 0 is lost for good
+SLACK = 15.0  # seconds a member waits longer than the coordinator, which knows who is missing
+
+SEEKING, WAITING, RUNNING, ENDING, LEAVING = "seeking", "waiting", "running", "ending", "leaving"
 
 
 class Tell(NamedTuple):
@@ -60,31 +65,38 @@ Effect = Union[Tell, Dial, Launch, EndRanks, Note, Exit]
 class Member:
     """One node's state; every method returns the effects to carry out, in order."""
 
-    def __init__(self, job: str, own: messages.Join, *, join_timeout: float, now: float) -> None:
+    def __init__(self, job: str, own: messages.Join, *, max_attempts: int, join_timeout: float, now: float) -> None:
         self._job = job
         self._own = own
+        self._max_attempts = max_attempts
         self._timeout = join_timeout
-        self._deadline: Optional[float] = now + join_timeout
+        self._deadline = now + join_timeout
+        self._state = SEEKING
         self._connected = False
-        self._joined = False
         self._dial_problem = ""
-        self._attempt: Optional[messages.Attempt] = None
-        self._launcher_over = False
+        self._memory = memory.Memory()
+        self._ranks_done = False  # the launcher of the running attempt has ended
         self._end: Optional[Exit] = None
+        self._stopping = False  # leaving because this pod was asked to stop
+
+    @property
+    def state(self) -> str:
+        """Return seeking, waiting, running, ending or leaving."""
+        return self._state
 
     @property
     def ending(self) -> bool:
         """Return whether the exit code is decided."""
-        return self._end is not None
+        return self._state == LEAVING
 
     @property
-    def joined(self) -> bool:
-        """Return whether the coordinator has let this member in."""
-        return self._joined
+    def memory(self) -> memory.Memory:
+        """Return what this member knows of the attempts."""
+        return self._memory
 
     def deadline(self) -> Optional[float]:
         """Return when `tick` is next due."""
-        return None if self.ending or self._attempt else self._deadline
+        return self._deadline if self._state in (SEEKING, WAITING) else None
 
     def start(self) -> list[Effect]:
         """Begin."""
@@ -92,107 +104,180 @@ class Member:
 
     def connection_up(self) -> list[Effect]:
         """Take note that the coordinator answered."""
-        if self.ending:
+        if self._state != SEEKING:
             return []
         self._connected = True
-        return [Tell(self._own)]
+        return [Tell(self._own._replace(memory=memory.to_record(self._memory)))]
 
     def connection_lost(self, problem: str, now: float) -> list[Effect]:
         """Take note that the coordinator went away, or cannot be reached because of `problem`."""
         self._connected = False
         self._dial_problem = problem
-        if self.ending:
-            return []
-        if self._attempt is None:
-            if self._joined:  # node 0 has gone; its successor waits for as long again
-                self._deadline = now + self._timeout
-                self._joined = False
+        if self._state == WAITING:  # node 0 has gone; its successor waits for as long again
+            self._seek(now)
             return [Dial()]
-        lost = root_cause.Failure(
-            "lost",
-            0,
-            self._attempt.pod,
-            self._attempt.kube_node,
-            detail="its pod was lost without a word, or its network",
-        )
-        stands_in = self._own.node_rank == STAND_IN
-        code = exit_codes.FAILED if stands_in else exit_codes.FOLLOWER_LEAVES
-        return self._fail(lost, code)
+        if self._state == RUNNING:
+            self._state = ENDING
+            return [Note("node 0 is lost (%s): ending the ranks and looking for it" % problem), EndRanks(grace=False)]
+        return [Dial()] if self._state == SEEKING else []
 
     def received(self, message: messages.Message, now: float) -> list[Effect]:
         """Take a message from the coordinator."""
-        if self.ending:
+        if isinstance(message, messages.End):
+            return self._told_end(message)
+        if self._state == LEAVING:
             return []
         if isinstance(message, messages.Waiting):
-            if not self._joined:
-                self._joined = True
-                self._deadline = now + self._timeout + SLACK
-                return []
-            return [Note("waiting for node %s of %d" % (message.missing, self._own.nnodes))]
-        if isinstance(message, messages.Attempt) and self._attempt is None:
-            self._attempt = message
-            return [Launch(message)]
-        if isinstance(message, messages.End):
-            return self._leave(Exit(message.verdict, message.code), grace=message.grace)
+            return self._told_to_wait(message, now)
+        if isinstance(message, messages.Attempt):
+            fresh = self._state in (SEEKING, WAITING) and message.number > self._memory.attempt
+            return self._told_to_run(message) if fresh else []
+        if isinstance(message, messages.Ended):
+            ours = self._state == RUNNING and message.attempt == self._memory.attempt
+            return self._told_to_end(message) if ours else []
         return []
 
     def launched(self) -> list[Effect]:
         """Take note that the launcher runs."""
-        return [] if self.ending else [Tell(messages.Ready(self._number))]
+        return self._report(messages.Ready(self._memory.attempt))
 
     def rank_failed(self, failure: root_cause.Failure) -> list[Effect]:
         """Take note of a failure on this node."""
-        if self.ending or self._launcher_over:
-            return []
-        return [Tell(messages.Failed(self._number, root_cause.to_record(failure)))]
+        return self._report(messages.Failed(self._memory.attempt, root_cause.to_record(failure)))
 
     def ranks_over(self) -> list[Effect]:
         """Take note that the launcher ended after failures."""
-        if self.ending or self._launcher_over:
-            return []
-        self._launcher_over = True
-        return [Tell(messages.Over(self._number))]
+        effects = self._report(messages.Over(self._memory.attempt))
+        self._ranks_done = True
+        return effects
 
     def ranks_complete(self) -> list[Effect]:
         """Take note that all ranks of this node ended well."""
-        if self.ending or self._launcher_over:
+        effects = self._report(messages.Complete(self._memory.attempt))
+        self._ranks_done = True
+        return effects
+
+    def ranks_ended(self, left: Sequence[int], now: float) -> list[Effect]:
+        """Take note that no rank of this node lives, but for the pids in `left`, which cannot be ended."""
+        if self._end is not None:
+            return [self._end]
+        if self._state != ENDING:
             return []
-        self._launcher_over = True
-        return [Tell(messages.Complete(self._number))]
+        if left:
+            pids = ", ".join(map(str, left[:8]))
+            return self._fail("%d processes of the last attempt cannot be ended: pids %s" % (len(left), pids))
+        if self._connected:
+            self._state = WAITING
+            self._deadline = now + self._timeout + SLACK
+            return [Tell(messages.Idle(self._memory.attempt))]
+        self._seek(now)
+        return [Dial()]
 
     def asked_to_stop(self, reason: str) -> list[Effect]:
         """Stop: tell the gang, let the ranks save, leave with 143; a second time: without the grace."""
-        if self._end is not None:
+        if self._state == LEAVING:
             return [EndRanks(grace=False)]
         code = exit_codes.STOPPED
-        verdict = root_cause.verdict(self._job, "stopped", attempt=self._number, code=code)
+        verdict = root_cause.verdict(self._job, "stopped", attempt=max(0, self._memory.attempt), code=code)
         goodbye: list[Effect] = [Tell(messages.Leaving(reason))] if self._connected else []
+        self._stopping = True
         return goodbye + self._leave(Exit(verdict, code), grace=True)
-
-    def ranks_ended(self) -> list[Effect]:
-        """Take note that nothing of this node's ranks is left."""
-        return [self._end] if self._end is not None else []
 
     def tick(self, now: float) -> list[Effect]:
         """Act on what is due by `now`."""
         due = self.deadline()
         if due is None or now < due:
             return []
-        what = "node 0 let it join but started nothing" if self._joined else "node 0 was not reached"
-        detail = "%s within %.0f s%s" % (what, self._timeout, ": " + self._dial_problem if self._dial_problem else "")
+        if self._memory.attempt < 0:
+            what = "node 0 was not reached"
+            if self._state == WAITING:
+                what = "node 0 let it join but started nothing"
+            problem = ": " + self._dial_problem if self._dial_problem else ""
+            return self._fail("%s within %.0f s%s" % (what, self._timeout, problem))
+        known = self._memory
+        detail = "its pod was lost, and no replacement took over within %.0f s" % self._patience()
+        failure = root_cause.Failure("lost", 0, known.pod, known.kube_node, detail=detail)
+        code = exit_codes.FAILED if self._own.node_rank == STAND_IN else exit_codes.FOLLOWER_LEAVES
+        return self._leave(self._failed(failure, code), grace=False)
+
+    def _told_to_wait(self, message: messages.Waiting, now: float) -> list[Effect]:
+        if self._state == SEEKING:
+            self._state = WAITING
+            self._deadline = now + self._timeout + SLACK
+            return []
+        if self._state != WAITING or not message.missing:
+            return []
+        return [Note("waiting for node %s of %d" % (message.missing, self._own.nnodes))]
+
+    def _told_to_run(self, terms: messages.Attempt) -> list[Effect]:
+        self._memory = memory.Memory(
+            terms.number,
+            terms.spent,
+            True,
+            terms.pod,
+            terms.kube_node,
+            terms.failure_count,
+            memory.history(terms.history),
+        )
+        self._state = RUNNING
+        self._ranks_done = False
+        return [Launch(terms)]
+
+    def _told_to_end(self, message: messages.Ended) -> list[Effect]:
+        history = memory.history([*self._memory.history, message.entry])
+        self._memory = self._memory._replace(spent=message.spent, open=False, history=history)
+        self._state = ENDING
+        return [Note(self._summary(message)), EndRanks(message.grace)]
+
+    def _told_end(self, message: messages.End) -> list[Effect]:
+        if self._state != LEAVING:
+            return self._leave(Exit(message.verdict, message.code), grace=message.grace)
+        if self._stopping and message.verdict.get("outcome") == "failed":
+            self._end = Exit(message.verdict, message.code)  # it had failed before it was asked to stop
+        return []
+
+    def _summary(self, message: messages.Ended) -> str:
+        entry = message.entry
+        if entry.get("counted") is False:
+            account = "a disruption, not counted"
+        else:
+            account = "%d of %d attempts used" % (message.spent, self._max_attempts)
+            if entry.get("counted") is None:
+                account += "; whether this one counts, the pod's replacement tells"
+        return "attempt %d ended: %s; %s" % (message.attempt, entry.get("message"), account)
+
+    def _report(self, message: messages.Message) -> list[Effect]:
+        return [Tell(message)] if self._state == RUNNING and not self._ranks_done else []
+
+    def _seek(self, now: float) -> None:
+        self._state = SEEKING
+        self._deadline = now + self._patience()
+
+    def _patience(self) -> float:
+        """Return the seconds to wait for node 0: less when its loss may have used up the budget."""
+        if self._memory.open and self._memory.spent + 1 >= self._max_attempts:
+            return min(self._timeout, coordinator.LOSS_LIMIT)
+        return self._timeout
+
+    def _fail(self, detail: str) -> list[Effect]:
         own = self._own
         failure = root_cause.Failure("infrastructure", own.node_rank, own.pod, own.kube_node, detail=detail)
-        return self._fail(failure, exit_codes.INFRASTRUCTURE)
+        return self._leave(self._failed(failure, exit_codes.INFRASTRUCTURE), grace=False)
 
-    @property
-    def _number(self) -> int:
-        return self._attempt.number if self._attempt else 0
-
-    def _fail(self, failure: root_cause.Failure, code: int) -> list[Effect]:
-        public = root_cause.exit_code(failure)
-        verdict = root_cause.verdict(self._job, "failed", attempt=self._number, code=public, failures=(failure,))
-        return self._leave(Exit(verdict, code), grace=False)
+    def _failed(self, failure: root_cause.Failure, code: int) -> Exit:
+        verdict = root_cause.verdict(
+            self._job,
+            "failed",
+            attempt=max(0, self._memory.attempt),
+            code=root_cause.exit_code(failure),
+            failures=(failure,),
+            spent=self._memory.spent,
+            max_attempts=self._max_attempts,
+            history=self._memory.history,
+        )
+        return Exit(verdict, code)
 
     def _leave(self, end: Exit, *, grace: bool) -> list[Effect]:
+        self._state = LEAVING
         self._end = end
         return [EndRanks(grace)]

@@ -1,19 +1,24 @@
 """What members and coordinator tell each other, as frozen values and as JSON objects.
 
-join -> waiting* -> attempt -> ready, failed*, complete or over -> end; `leaving` at any time. Decoding checks every
-field's type, so the state machines never see anything malformed. A new version of the shapes needs a new wire.MAGIC.
+join -> waiting* -> (attempt -> ready, failed*, complete or over -> ended -> idle)* -> end; `leaving` at any time.
+Decoding checks every field's type, so the state machines never see anything malformed. A new version of the shapes
+needs a new wire.MAGIC. docs/protocol.md draws the states.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Union
 
 from . import wire
 
 
 class Join(NamedTuple):
-    """A member presents itself; all but its place and name must be equal in the whole gang."""
+    """A member presents itself: its ranks have ended, if it had any.
+
+    nnodes to torch_version must be equal in the whole gang. The counts are the Job controller's, of the pod's
+    predecessors; `memory` is what the member knows of the attempts so far (memory.py).
+    """
 
     node_rank: int
     pod: str
@@ -22,6 +27,14 @@ class Join(NamedTuple):
     nproc_per_node: int
     code_digest: str
     torch_version: str
+    failure_count: int
+    ignored_count: int
+    memory: Mapping[str, object]
+
+    @property
+    def lives(self) -> int:
+        """Return how many pods this node has had before: of two pods of one node the one with fewer is stale."""
+        return self.failure_count + self.ignored_count
 
 
 class Waiting(NamedTuple):
@@ -31,7 +44,11 @@ class Waiting(NamedTuple):
 
 
 class Attempt(NamedTuple):
-    """All members are there: start the ranks. `pod` and `kube_node` are the coordinator's own."""
+    """All members are there: start the ranks.
+
+    `pod`, `kube_node` and `failure_count` are the coordinator's own; `spent` attempts count so far, and `history` tells
+    how they ended: what the members need to know when they lose the coordinator.
+    """
 
     number: int
     master_addr: str
@@ -39,6 +56,9 @@ class Attempt(NamedTuple):
     run_id: str
     pod: str
     kube_node: str
+    failure_count: int
+    spent: int
+    history: Sequence[Mapping[str, object]]
 
 
 class Ready(NamedTuple):
@@ -66,6 +86,24 @@ class Over(NamedTuple):
     attempt: int
 
 
+class Ended(NamedTuple):
+    """The attempt is over: end the ranks, after a SIGTERM and the grace period if `grace`, and say when they are gone.
+
+    `entry` is the attempt's line in the history, `spent` how many attempts count by now.
+    """
+
+    attempt: int
+    entry: Mapping[str, object]
+    spent: int
+    grace: bool
+
+
+class Idle(NamedTuple):
+    """No process of that attempt is left on this node."""
+
+    attempt: int
+
+
 class Leaving(NamedTuple):
     """This node was asked to stop."""
 
@@ -80,16 +118,18 @@ class End(NamedTuple):
     grace: bool
 
 
-Message = Union[Join, Waiting, Attempt, Ready, Failed, Complete, Over, Leaving, End]
+Message = Union[Join, Waiting, Attempt, Ready, Failed, Complete, Over, Ended, Idle, Leaving, End]
 
 _SHAPES: Mapping[str, tuple[Any, tuple[type, ...]]] = {
-    "join": (Join, (int, str, str, int, int, str, str)),
+    "join": (Join, (int, str, str, int, int, str, str, int, int, dict)),
     "waiting": (Waiting, (str,)),
-    "attempt": (Attempt, (int, str, int, str, str, str)),
+    "attempt": (Attempt, (int, str, int, str, str, str, int, int, list)),
     "ready": (Ready, (int,)),
     "failed": (Failed, (int, dict)),
     "complete": (Complete, (int,)),
     "over": (Over, (int,)),
+    "ended": (Ended, (int, dict, int, bool)),
+    "idle": (Idle, (int,)),
     "leaving": (Leaving, (str,)),
     "end": (End, (dict, int, bool)),
 }

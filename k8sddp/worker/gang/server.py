@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from k8sddp.worker import loop
 
-from . import coordinator, link, messages
+from . import link, messages, roster
 
 BACKLOG = 1024
 SPARE = 64  # connections beyond one per node: newcomers while their predecessors are still open, and strangers
@@ -28,8 +28,8 @@ class Server:
         *,
         nnodes: int,
         say: Callable[[str], None],
-        on_message: Callable[[coordinator.Peer, messages.Message], None],
-        on_lost: Callable[[coordinator.Peer], None],
+        on_message: Callable[[roster.Peer, messages.Message], None],
+        on_lost: Callable[[roster.Peer], None],
     ) -> None:
         self._events = events
         self._listener = listener
@@ -38,8 +38,8 @@ class Server:
         self._say = say
         self._on_message = on_message
         self._on_lost = on_lost
-        self._links: dict[coordinator.Peer, link.Link] = {}
-        self._next: coordinator.Peer = coordinator.LOCAL + 1
+        self._links: dict[roster.Peer, link.Link] = {}
+        self._next: roster.Peer = roster.LOCAL + 1
         self._reported: set[str] = set()
         listener.setblocking(False)
         events.watch(listener.fileno(), read=self._accept)
@@ -49,12 +49,12 @@ class Server:
         """Return whether every connection is closed."""
         return not self._links
 
-    def send(self, peer: coordinator.Peer, message: messages.Message) -> None:
+    def send(self, peer: roster.Peer, message: messages.Message) -> None:
         """Send `message` to `peer` if it is still there."""
         if peer in self._links:
             self._links[peer].send(message)
 
-    def close(self, peer: coordinator.Peer) -> None:
+    def close(self, peer: roster.Peer) -> None:
         """Close the connection to `peer` once what was sent has left."""
         connection = self._links.pop(peer, None)
         if connection:

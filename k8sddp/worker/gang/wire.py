@@ -12,11 +12,11 @@ import hmac
 import json
 from collections.abc import Mapping
 
-MAGIC = b"k8sddp/1"
+MAGIC = b"k8sddp/2"
 NONCE_SIZE = 16
 MAC_SIZE = 32
 HEADER_SIZE = 4 + MAC_SIZE
-MAX_FIRST_FRAME = 8 * 1024  # before a member has shown that it knows the key; a verdict may be the coordinator's first
+MAX_FIRST_FRAME = 32 * 1024  # before a member has shown that it knows the key; a join carries 16 attempts' ends
 MAX_FRAME = 64 * 1024
 
 _GREETING_SIZE = len(MAGIC) + NONCE_SIZE

@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 from k8sddp.worker import root_cause
-from k8sddp.worker.gang import coordinator, messages
+from k8sddp.worker.gang import coordinator, messages, plan, retrying
 
-TIMEOUT = 60.0
+TIMEOUT = 600.0
+EVERYTHING = retrying.Rules()  # is worth another attempt
 
 
 def make_join(node_rank: int, nnodes: int = 2, **changes: object) -> messages.Join:
-    join = messages.Join(node_rank, f"digits-{node_rank}", f"node-{node_rank}", nnodes, 1, "sha", "2.9.1")
+    join = messages.Join(node_rank, f"digits-{node_rank}", f"node-{node_rank}", nnodes, 1, "sha", "2.9.1", 0, 0, {})
     return join._replace(**changes)
 
 
-def make_attempt() -> messages.Attempt:
-    return messages.Attempt(0, "digits-0.digits", 29410, "run", "digits-0", "node-0")
+def make_attempt(number: int = 0, **changes: object) -> messages.Attempt:
+    terms = messages.Attempt(
+        number, "digits-0.digits", 29410 + number, f"digits-{number}-token", "digits-0", "node-0", 0, 0, ()
+    )
+    return terms._replace(**changes)
 
 
-def make_coordinator(nnodes: int = 2) -> coordinator.Coordinator:
-    plan = coordinator.Plan("digits", make_attempt(), TIMEOUT, TIMEOUT)
-    return coordinator.Coordinator(plan, make_join(0, nnodes), now=0.0)
+def make_plan(max_attempts: int = 1, rules: retrying.Rules = EVERYTHING, token: str = "token") -> plan.Plan:
+    return plan.Plan("digits", "digits-0.digits", 29410, token, max_attempts, rules, TIMEOUT, 30.0, lambda port: True)
 
 
-def make_running(nnodes: int = 2) -> coordinator.Coordinator:
+def make_coordinator(
+    nnodes: int = 2, max_attempts: int = 1, rules: retrying.Rules = EVERYTHING
+) -> coordinator.Coordinator:
+    return coordinator.Coordinator(make_plan(max_attempts, rules), make_join(0, nnodes), now=0.0)
+
+
+def make_running(nnodes: int = 2, max_attempts: int = 1, rules: retrying.Rules = EVERYTHING) -> coordinator.Coordinator:
     """Return a coordinator whose members (peer = node rank) have all joined."""
-    gang = make_coordinator(nnodes)
+    gang = make_coordinator(nnodes, max_attempts, rules)
     for node_rank in range(nnodes):
         gang.received(node_rank, make_join(node_rank, nnodes), 0.0)
     return gang
@@ -36,11 +45,16 @@ def make_failure(rank: int, exception: str = "ValueError: bad") -> root_cause.Fa
     )
 
 
-def failed(rank: int, exception: str = "ValueError: bad") -> messages.Failed:
-    return messages.Failed(0, root_cause.to_record(make_failure(rank, exception)))
+def failed(rank: int, exception: str = "ValueError: bad", attempt: int = 0) -> messages.Failed:
+    return messages.Failed(attempt, root_cause.to_record(make_failure(rank, exception)))
+
+
+def sent(effects: list[coordinator.Effect], kind: type) -> dict[int, messages.Message]:
+    """Return the messages of one kind among `effects` by peer."""
+    sends = [effect for effect in effects if isinstance(effect, coordinator.Send)]
+    return {send.peer: send.message for send in sends if isinstance(send.message, kind)}
 
 
 def ends(effects: list[coordinator.Effect]) -> dict[int, messages.End]:
     """Return the ends among `effects` by peer."""
-    sends = [effect for effect in effects if isinstance(effect, coordinator.Send)]
-    return {send.peer: send.message for send in sends if isinstance(send.message, messages.End)}
+    return sent(effects, messages.End)

@@ -6,7 +6,8 @@ import itertools
 
 import pytest
 
-from k8sddp.worker.gang import coordinator, messages
+from k8sddp.worker import root_cause
+from k8sddp.worker.gang import coordinator, memory, messages, retrying
 from tests.unit.worker import gangs
 
 VICTIM = "RuntimeError: [gloo/transport/tcp/pair.cc:534] Connection closed by peer [10.0.0.1]:1234"
@@ -36,7 +37,7 @@ def test_a_joined_member_hears_who_is_missing() -> None:
     assert [coordinator.Send(1, messages.Waiting("0, 2"))] == gang.received(1, gangs.make_join(1, 3), 0.0)
     due = gang.deadline()
     assert due is not None
-    assert coordinator.Send(0, messages.Waiting("0, 2")) in gang.tick(due)
+    assert [coordinator.Send(1, messages.Waiting("0, 2"))] == gang.tick(due)
     assert gang.deadline() == due + coordinator.REMIND
 
 
@@ -90,13 +91,166 @@ def test_victims_are_waited_for_longer_but_not_for_ever() -> None:
     assert 1 == cause_of(told[0])["rank"]
 
 
-def test_a_lost_member_is_a_failure() -> None:
-    """A connection that breaks without a word ends the attempt, with the lost pod as cause."""
-    gang = gangs.make_running()
+def lose_member(max_attempts: int = 1) -> coordinator.Coordinator:
+    """Return a coordinator that has ended attempt 0 because pod digits-1 was lost without a word."""
+    gang = gangs.make_running(max_attempts=max_attempts)
     gang.lost(1, 10.0)
-    told = gangs.ends(gang.tick(11.0))
-    assert {0: 64} == {peer: end.code for peer, end in told.items()}
+    told = gangs.sent(gang.tick(10.0 + coordinator.SETTLE_CAUSE), messages.Ended)
+    assert [(0, None)] == [(peer, ended.entry["counted"]) for peer, ended in told.items()]
+    assert [] == gang.received(0, messages.Idle(0), 10.5)
+    return gang
+
+
+def test_a_pod_lost_by_its_own_failure_counts() -> None:
+    """Its replacement has a higher failure count: with one attempt in the budget the job has failed."""
+    told = gangs.ends(lose_member().received(5, gangs.make_join(1, pod="new", failure_count=1), 22.0))
+    assert {0: 64, 5: 79} == {peer: end.code for peer, end in told.items()}
     assert ("lost", "digits-1") == (cause_of(told[0])["class"], cause_of(told[0])["pod"])
+    assert (1, 1, []) == tuple(told[0].verdict[name] for name in ("spent", "max_attempts", "history"))
+
+
+def test_a_pod_lost_to_a_disruption_is_free() -> None:
+    """Only the count of ignored ends has grown: the next attempt starts although the budget is one."""
+    effects = lose_member().received(5, gangs.make_join(1, pod="new", ignored_count=1), 22.0)
+    started = gangs.sent(effects, messages.Attempt)
+    assert {0: (1, 29411, 0), 5: (1, 29411, 0)} == {
+        peer: (terms.number, terms.master_port, terms.spent) for peer, terms in started.items()
+    }
+    assert [False] == [entry["counted"] for entry in started[0].history]
+
+
+def test_the_same_pod_that_comes_back_counts() -> None:
+    """Its network broke; nobody disrupted it."""
+    told = gangs.ends(lose_member().received(5, gangs.make_join(1), 22.0))
+    assert {0: 64, 5: 79} == {peer: end.code for peer, end in told.items()}
+
+
+def test_a_lost_pod_that_is_not_replaced_in_time_counts() -> None:
+    """On the brink of the budget a minute must do; with attempts left it is waited for as long as at the start."""
+    gang = lose_member()
+    assert 11.5 == gang.deadline()
+    told = gangs.ends(gang.tick(10.5 + coordinator.LOSS_LIMIT))
+    assert {0: 64} == {peer: end.code for peer, end in told.items()}
+    assert "lost" == cause_of(told[0])["class"]
+    patient = lose_member(max_attempts=2)
+    assert {} == gangs.ends(patient.tick(10.5 + coordinator.LOSS_LIMIT))
+    told = gangs.ends(patient.tick(10.5 + gangs.TIMEOUT))
+    assert "node 1 of 2 never came back within 600 s" in str(cause_of(told[0])["message"])
+
+
+def test_a_failed_attempt_is_followed_by_the_next_with_a_fresh_port() -> None:
+    """It starts when every member has said that its ranks are gone, with another port and run id."""
+    gang = gangs.make_running(max_attempts=2)
+    gang.received(1, gangs.failed(1), 10.0)
+    ended = gangs.sent(gang.tick(10.0 + coordinator.SETTLE_CAUSE), messages.Ended)
+    assert {(0, True, 1, False)} == {
+        (told.attempt, told.entry["counted"], told.spent, told.grace) for told in ended.values()
+    }
+    assert [] == gang.received(1, messages.Idle(0), 10.5)
+    started = gangs.sent(gang.received(0, messages.Idle(0), 10.6), messages.Attempt)
+    assert {0, 1} == set(started)
+    assert (1, 29411, "digits-1-token", 1) == (
+        started[0].number,
+        started[0].master_port,
+        started[0].run_id,
+        started[0].spent,
+    )
+    gang.received(0, gangs.failed(0, attempt=0), 11.0)  # a straggler of attempt 0
+    assert [] == gang.tick(13.0)
+    gang.received(0, gangs.failed(0, attempt=1), 14.0)
+    told = gangs.ends(gang.tick(15.0))
+    assert (1, 79, 2) == (told[0].code, told[1].code, told[0].verdict["spent"])
+    assert ["rank 1 (pod digits-1, node node-1) raised ValueError: bad"] == [
+        entry["message"] for entry in told[0].verdict["history"]
+    ]
+
+
+def test_a_killed_rank_is_not_waited_upon() -> None:
+    """No other report can be a better cause than SIGKILL: the attempt ends with it."""
+    gang = gangs.make_running(max_attempts=2)
+    killed = root_cause.Failure("signal", 1, "digits-1", "node-1", rank=1, signal="SIGKILL")
+    effects = gang.received(1, messages.Failed(0, root_cause.to_record(killed)), 10.0)
+    assert {0, 1} == set(gangs.sent(effects, messages.Ended))
+
+
+@pytest.mark.parametrize(
+    ("rules", "final"),
+    [
+        pytest.param(retrying.Rules(), False, id="no rules"),
+        pytest.param(retrying.Rules(fail_on=(1,)), True, id="failOn"),
+        pytest.param(retrying.Rules(fail_on=(3,)), False, id="failOn another"),
+        pytest.param(retrying.Rules(retry_on=(3,)), True, id="retryOn another"),
+        pytest.param(retrying.Rules(retry_on=(1, 3)), False, id="retryOn"),
+    ],
+)
+def test_exit_codes_decide_whether_to_try_again(rules: retrying.Rules, final: bool) -> None:
+    """An exception is exit code 1."""
+    gang = gangs.make_running(max_attempts=4, rules=rules)
+    gang.received(1, gangs.failed(1), 10.0)
+    effects = gang.tick(11.0)
+    assert final == bool(gangs.ends(effects))
+    assert final != bool(gangs.sent(effects, messages.Ended))
+
+
+def test_a_member_that_does_not_end_its_ranks_is_given_up() -> None:
+    """A frozen pod must not hold the others for ever: its replacement is waited for."""
+    gang = gangs.make_running(max_attempts=2)
+    gang.received(0, gangs.failed(0), 10.0)
+    gang.tick(11.0)
+    gang.received(0, messages.Idle(0), 11.1)
+    due = gang.deadline()
+    assert 11.0 + coordinator.END_LIMIT == due
+    assert coordinator.Close(1) in gang.tick(due)
+    started = gang.received(9, gangs.make_join(1, pod="new"), 40.0)
+    assert {0, 9} == set(gangs.sent(started, messages.Attempt))
+
+
+def test_ranks_that_exit_early_are_named() -> None:
+    """Node 1 is complete while node 0 still trains and loses its peer: node 1 left too early."""
+    gang = gangs.make_running()
+    gang.received(1, messages.Complete(0), 9.0)
+    gang.received(0, gangs.failed(0, VICTIM), 10.0)
+    told = gangs.ends(gang.received(0, messages.Over(0), 10.1))
+    assert ("early-exit", 1, [0]) == (
+        cause_of(told[0])["class"],
+        cause_of(told[0])["node_rank"],
+        told[0].verdict["victims"],
+    )
+    assert "its ranks exited with code 0 while other ranks still trained" in str(cause_of(told[0])["message"])
+
+
+def test_a_new_node_0_goes_on_where_the_old_one_stopped() -> None:
+    """Number and budget come with the members; whether the loss counts, node 0's own failure count tells."""
+    known = memory.Memory(2, 1, True, "digits-0", "node-0", 0, (memory.entry(0, True, "first"),))
+    own = gangs.make_join(0, pod="digits-0b", ignored_count=1)
+    gang = coordinator.Coordinator(gangs.make_plan(max_attempts=2), own, now=0.0)
+    gang.received(0, own, 0.0)
+    started = gangs.sent(gang.received(1, gangs.make_join(1, memory=memory.to_record(known)), 1.0), messages.Attempt)
+    assert (3, 29410 + 256, 1) == (started[1].number, started[1].master_port, started[1].spent)
+    assert [("first", True), (False, "digits-0")] == [
+        (one["message"], one["counted"]) if one["attempt"] == 0 else (one["counted"], "digits-0")
+        for one in started[1].history
+    ]
+
+
+def test_a_new_node_0_may_find_the_budget_used_up() -> None:
+    """Its predecessor died of its own: with what the members remember no attempt is left, and the pod is named."""
+    known = memory.Memory(0, 1, True, "digits-0", "node-0", 0)
+    own = gangs.make_join(0, pod="digits-0b", failure_count=1)
+    gang = coordinator.Coordinator(gangs.make_plan(max_attempts=2), own, now=0.0)
+    gang.received(0, own, 0.0)
+    told = gangs.ends(gang.received(1, gangs.make_join(1, memory=memory.to_record(known)), 1.0))
+    assert {0: 64, 1: 79} == {peer: end.code for peer, end in told.items()}
+    assert ("lost", "digits-0") == (cause_of(told[0])["class"], cause_of(told[0])["pod"])
+
+
+def test_pods_that_nobody_remembers_are_bounded_by_their_failure_count() -> None:
+    """All pods were lost at once as often as there are attempts; said when nobody is missing who could know more."""
+    gang = coordinator.Coordinator(gangs.make_plan(2), gangs.make_join(0, failure_count=2), now=0.0)
+    assert {} == gangs.ends(gang.received(0, gangs.make_join(0, failure_count=2), 0.0))
+    told = gangs.ends(gang.received(1, gangs.make_join(1, failure_count=1), 0.0))
+    assert {0: 64, 1: 79} == {peer: end.code for peer, end in told.items()}
+    assert "2 failures of its pods count, and restart.maxAttempts is 2" in str(cause_of(told[0])["message"])
 
 
 def test_a_member_that_is_complete_may_be_lost() -> None:
@@ -129,13 +283,35 @@ def test_a_new_pod_of_a_complete_node_waits_for_the_verdict() -> None:
     assert {0: 0, 7: 0} == {peer: end.code for peer, end in last.items()}
 
 
-def test_a_stop_is_no_failure() -> None:
-    """The member that was asked leaves with 143, the others with 79, and ranks get their grace."""
+def test_a_stopped_member_leaves_alone() -> None:
+    """The others end the attempt, with the grace, free of charge, and wait for the replacement."""
     gang = gangs.make_running(3)
-    told = gangs.ends(gang.received(2, messages.Leaving("SIGTERM"), 1.0))
-    assert {0: 79, 1: 79, 2: 143} == {peer: end.code for peer, end in told.items()}
-    assert {True} == {end.grace for end in told.values()}
-    assert (None, "stopped") == (told[0].verdict["first_failure"], told[0].verdict["outcome"])
+    told = gangs.sent(gang.received(2, messages.Leaving("SIGTERM"), 1.0), messages.Ended)
+    assert {0, 1} == set(told)
+    assert (False, 0, True) == (told[0].entry["counted"], told[0].spent, told[0].grace)
+    assert "node 2 (pod digits-2) was asked to stop (SIGTERM)" == told[0].entry["message"]
+    gang.lost(2, 2.0)
+    for peer in (0, 1):
+        gang.received(peer, messages.Idle(0), 3.0)
+    started = gang.received(7, gangs.make_join(2, 3, pod="new", ignored_count=1), 13.0)
+    assert {0, 1, 7} == set(gangs.sent(started, messages.Attempt))
+
+
+def test_a_stopped_node_0_tells_the_others() -> None:
+    """They learn that it was a disruption before its connection breaks; late comers are sent away to the next one."""
+    gang = gangs.make_running(3)
+    told = gangs.sent(gang.received(0, messages.Leaving("SIGTERM"), 1.0), messages.Ended)
+    assert {1: False, 2: False} == {peer: ended.entry["counted"] for peer, ended in told.items()}
+    assert gang.ended
+    assert [coordinator.Close(9)] == gang.received(9, gangs.make_join(1, 3), 2.0)
+
+
+def test_a_failure_before_the_stop_stays_a_failure() -> None:
+    """SIGTERM within the settling time does not turn a rank's failure into a disruption."""
+    gang = gangs.make_running()
+    gang.received(1, gangs.failed(1), 1.0)
+    told = gangs.ends(gang.received(0, messages.Leaving("SIGTERM"), 1.1))
+    assert (1, "failed") == (told[0].code, told[0].verdict["outcome"])
 
 
 def test_the_verdict_is_final() -> None:
@@ -162,7 +338,7 @@ def test_missing_members_are_named_in_time() -> None:
     gang.received(2, gangs.make_join(2, 4), 0.0)
     told = gangs.ends(gang.tick(gangs.TIMEOUT))
     assert {0: 75, 2: 79} == {peer: end.code for peer, end in told.items()}
-    assert "node 1, 3 of 4 never joined within 60 s" in str(cause_of(told[0])["message"])
+    assert "node 1, 3 of 4 never joined within 600 s" in str(cause_of(told[0])["message"])
 
 
 def test_a_newer_pod_wins_before_the_attempt() -> None:
@@ -174,16 +350,27 @@ def test_a_newer_pod_wins_before_the_attempt() -> None:
     assert 79 == gangs.ends(effects)[1].code
     assert coordinator.Close(1) in effects
     started = gang.received(2, gangs.make_join(2, 3), 2.0)
-    assert [0, 5, 2] == [e.peer for e in started if isinstance(e, coordinator.Send)]
+    assert {0, 2, 5} == set(gangs.sent(started, messages.Attempt))
 
 
 def test_a_newer_pod_during_the_attempt_ends_it() -> None:
-    """Its predecessor's ranks are in the process group: the attempt is spent."""
-    gang = gangs.make_running()
-    gang.received(5, gangs.make_join(1, pod="digits-1-new"), 1.0)
-    told = gangs.ends(gang.tick(2.0))
-    assert {0: 64, 5: 79} == {peer: end.code for peer, end in told.items()}
-    assert "lost" == cause_of(told[0])["class"]
+    """Its predecessor's ranks are in the process group: it is told to go, and the attempt ends for all."""
+    gang = gangs.make_running(max_attempts=2)
+    effects = gang.received(5, gangs.make_join(1, pod="digits-1-new", ignored_count=1), 1.0)
+    assert 79 == gangs.ends(effects)[1].code
+    assert [0] == list(gangs.sent(gang.tick(2.0), messages.Ended))
+    started = gangs.sent(gang.received(0, messages.Idle(0), 2.1), messages.Attempt)
+    assert {0: 0, 5: 0} == {peer: terms.spent for peer, terms in started.items()}
+
+
+def test_an_old_pod_that_comes_back_is_sent_away() -> None:
+    """It has had fewer lives than the one in its place, or its name is known for stale."""
+    gang = gangs.make_coordinator(nnodes=3)
+    gang.received(5, gangs.make_join(1, 3, pod="digits-1-new", ignored_count=1), 1.0)
+    assert 79 == gangs.ends(gang.received(6, gangs.make_join(1, 3), 2.0))[6].code
+    gang.received(7, gangs.make_join(1, 3, pod="digits-1-newer", ignored_count=1), 3.0)
+    assert 79 == gangs.ends(gang.received(8, gangs.make_join(1, 3, pod="digits-1-new", ignored_count=1), 4.0))[8].code
+    assert 79 == gangs.ends(gang.received(9, gangs.make_join(0, 3, pod="digits-0-old"), 5.0))[9].code
 
 
 @pytest.mark.parametrize(

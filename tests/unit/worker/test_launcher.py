@@ -32,7 +32,7 @@ def test_torchrun_is_static_and_never_restarts(tmp_path: Path) -> None:
         "--master-addr=digits-0.digits",
         "--master-port=29410",
         "--max-restarts=0",
-        "--rdzv-id=run",
+        "--rdzv-id=digits-0-token",
         "--log-dir=/tmp/ranks/torchrun",
     }
     assert expected == set(argv[3:-3])

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from k8sddp.worker.gang import member, messages
+from k8sddp.worker.gang import coordinator, member, memory, messages
 from tests.unit.worker import gangs
 
 
-def make_member(node_rank: int = 1) -> member.Member:
-    return member.Member("digits", gangs.make_join(node_rank, 3), join_timeout=gangs.TIMEOUT, now=0.0)
+def make_member(node_rank: int = 1, max_attempts: int = 4) -> member.Member:
+    own = gangs.make_join(node_rank, 3)
+    return member.Member("digits", own, max_attempts=max_attempts, join_timeout=gangs.TIMEOUT, now=0.0)
 
 
-def make_running(node_rank: int = 1) -> member.Member:
-    one = make_member(node_rank)
+def make_running(node_rank: int = 1, max_attempts: int = 4) -> member.Member:
+    one = make_member(node_rank, max_attempts)
     one.connection_up()
     one.received(messages.Waiting("2"), 0.0)
     one.received(gangs.make_attempt(), 0.0)
@@ -28,14 +29,14 @@ def test_a_member_joins_runs_and_completes() -> None:
     """The whole life: dial, join, launch, ready, complete, and 0 on the coordinator's word only."""
     one = make_member()
     assert [member.Dial()] == one.start()
-    assert [member.Tell(gangs.make_join(1, 3))] == one.connection_up()
+    assert [member.Tell(gangs.make_join(1, 3, memory=memory.to_record(memory.Memory())))] == one.connection_up()
     assert [] == one.received(messages.Waiting("2"), 0.0)
     assert [member.Launch(gangs.make_attempt())] == one.received(gangs.make_attempt(), 1.0)
     assert [member.Tell(messages.Ready(0))] == one.launched()
     assert [member.Tell(messages.Complete(0))] == one.ranks_complete()
     assert not one.ending
     assert [member.EndRanks(grace=False)] == one.received(messages.End({"outcome": "complete"}, 0, False), 2.0)
-    assert [member.Exit({"outcome": "complete"}, 0)] == one.ranks_ended()
+    assert [member.Exit({"outcome": "complete"}, 0)] == one.ranks_ended((), 99.0)
 
 
 def test_it_dials_until_the_join_timeout() -> None:
@@ -44,9 +45,9 @@ def test_it_dials_until_the_join_timeout() -> None:
     assert [member.Dial()] == one.connection_lost("refused", 1.0)
     assert [] == one.tick(gangs.TIMEOUT - 1)
     assert [member.EndRanks(grace=False)] == one.tick(gangs.TIMEOUT)
-    end = exit_of(one.ranks_ended())
+    end = exit_of(one.ranks_ended((), 99.0))
     assert 75 == end.code
-    assert "node 0 was not reached within 60 s: refused" in str(end.verdict["first_failure"])
+    assert "node 0 was not reached within 600 s: refused" in str(end.verdict["first_failure"])
 
 
 def test_a_stranger_does_not_keep_it_waiting() -> None:
@@ -68,13 +69,78 @@ def test_a_new_node_0_is_waited_for_as_long_again() -> None:
 
 
 @pytest.mark.parametrize(("node_rank", "code"), [pytest.param(1, 64, id="node 1"), pytest.param(2, 79, id="node 2")])
-def test_without_node_0_node_1_carries_the_result(node_rank: int, code: int) -> None:
-    """The attempt is over for all; exactly one of them ends the Job."""
+def test_if_node_0_does_not_come_back_node_1_carries_the_result(node_rank: int, code: int) -> None:
+    """Ranks end at once, then it is looked for as long as a gang may gather; exactly one member ends the Job."""
     one = make_running(node_rank)
-    assert [member.EndRanks(grace=False)] == one.connection_lost("gone", 5.0)
-    end = exit_of(one.ranks_ended())
+    assert member.EndRanks(grace=False) in one.connection_lost("gone", 5.0)
+    assert [member.Dial()] == one.ranks_ended((), 6.0)
+    assert [] == one.tick(6.0 + gangs.TIMEOUT - 1.0)
+    one.tick(6.0 + gangs.TIMEOUT)
+    end = exit_of(one.ranks_ended((), 999.0))
     assert code == end.code
     assert "digits-0" in str(end.verdict["first_failure"])
+
+
+def test_a_loss_that_may_be_the_last_is_not_waited_for_as_long() -> None:
+    """With one attempt in the budget, the replacement's failure count decides; a minute must do."""
+    one = make_running(max_attempts=1)
+    one.connection_lost("gone", 5.0)
+    one.ranks_ended((), 6.0)
+    assert 6.0 + coordinator.LOSS_LIMIT == one.deadline()
+
+
+def test_a_new_coordinator_hears_what_the_member_remembers() -> None:
+    """Number, budget and ends of the attempts travel with the join; the last one is open."""
+    one = make_member()
+    one.connection_up()
+    first = memory.entry(0, True, "rank 1 raised")
+    one.received(gangs.make_attempt(1, spent=1, history=[first], failure_count=2), 0.0)
+    one.connection_lost("gone", 5.0)
+    one.ranks_ended((), 6.0)
+    (told,) = one.connection_up()
+    expected = memory.Memory(1, 1, True, "digits-0", "node-0", 2, (first,))
+    assert expected == memory.from_record(told.message.memory)
+
+
+def test_an_attempt_that_ended_is_followed_by_the_next() -> None:
+    """Ranks end, the coordinator hears so, and the next number starts; the same number does not."""
+    one = make_running()
+    entry = memory.entry(0, True, "rank 0 (pod digits-0) was killed by SIGKILL")
+    note, end = one.received(messages.Ended(0, entry, 1, False), 5.0)
+    assert "attempt 0 ended: rank 0 (pod digits-0) was killed by SIGKILL; 1 of 4 attempts used" == note.text
+    assert member.EndRanks(grace=False) == end
+    assert [] == one.rank_failed(gangs.make_failure(1)) + one.ranks_over()
+    assert [member.Tell(messages.Idle(0))] == one.ranks_ended((), 5.2)
+    assert [] == one.received(gangs.make_attempt(0), 5.3)
+    assert [member.Launch(gangs.make_attempt(1))] == one.received(gangs.make_attempt(1), 5.4)
+    assert [member.Tell(messages.Ready(1))] == one.launched()
+
+
+def test_a_coordinator_lost_while_ranks_end_is_looked_for_afterwards() -> None:
+    """It joins again only when nothing of the attempt is left."""
+    one = make_running()
+    one.received(messages.Ended(0, memory.entry(0, True, "x"), 1, False), 5.0)
+    assert [] == one.connection_lost("gone", 5.1)
+    assert [] == one.connection_up()
+    assert [member.Dial()] == one.ranks_ended((), 5.2)
+
+
+def test_processes_that_cannot_be_ended_end_the_pod() -> None:
+    """They hold GPUs and ports: the container has to go, with 75 and their pids."""
+    one = make_running()
+    one.received(messages.Ended(0, memory.entry(0, True, "x"), 1, False), 5.0)
+    one.ranks_ended((17, 18), 10.0)
+    end = exit_of(one.ranks_ended((17, 18), 15.0))
+    assert 75 == end.code
+    assert "2 processes of the last attempt cannot be ended: pids 17, 18" in str(end.verdict["first_failure"])
+
+
+def test_a_failure_decided_before_the_stop_keeps_its_code() -> None:
+    """SIGTERM while the verdict is on its way: the job has failed and says so."""
+    one = make_running()
+    one.asked_to_stop("SIGTERM")
+    one.received(messages.End({"outcome": "failed"}, 3, False), 5.0)
+    assert 3 == exit_of(one.ranks_ended((), 6.0)).code
 
 
 def test_sigterm_is_told_and_ends_with_143() -> None:
@@ -84,7 +150,7 @@ def test_sigterm_is_told_and_ends_with_143() -> None:
     assert [] == one.received(messages.End({}, 79, True), 1.0)
     assert [] == one.connection_lost("gone", 1.0)
     assert [] == one.rank_failed(gangs.make_failure(1))
-    assert 143 == exit_of(one.ranks_ended()).code
+    assert 143 == exit_of(one.ranks_ended((), 99.0)).code
 
 
 def test_a_second_sigterm_takes_the_grace_away() -> None:
@@ -109,7 +175,7 @@ def test_a_joined_member_does_not_wait_for_ever() -> None:
     one.received(messages.Waiting("2"), 10.0)
     assert [] == one.tick(10.0 + gangs.TIMEOUT)
     one.tick(10.0 + gangs.TIMEOUT + member.SLACK)
-    assert 75 == exit_of(one.ranks_ended()).code
+    assert 75 == exit_of(one.ranks_ended((), 99.0)).code
 
 
 def test_it_passes_on_who_is_missing() -> None:

@@ -14,13 +14,15 @@ TEXT = st.text(max_size=30)
 NUMBER = st.integers(-(2**31), 2**31)
 OBJECT = st.dictionaries(TEXT, TEXT | NUMBER | st.none(), max_size=4)
 ANY = st.one_of(
-    st.builds(messages.Join, NUMBER, TEXT, TEXT, NUMBER, NUMBER, TEXT, TEXT),
+    st.builds(messages.Join, NUMBER, TEXT, TEXT, NUMBER, NUMBER, TEXT, TEXT, NUMBER, NUMBER, OBJECT),
     st.builds(messages.Waiting, TEXT),
-    st.builds(messages.Attempt, NUMBER, TEXT, NUMBER, TEXT, TEXT, TEXT),
+    st.builds(messages.Attempt, NUMBER, TEXT, NUMBER, TEXT, TEXT, TEXT, NUMBER, NUMBER, st.lists(OBJECT, max_size=3)),
     st.builds(messages.Ready, NUMBER),
     st.builds(messages.Failed, NUMBER, OBJECT),
     st.builds(messages.Complete, NUMBER),
     st.builds(messages.Over, NUMBER),
+    st.builds(messages.Ended, NUMBER, OBJECT, NUMBER, st.booleans()),
+    st.builds(messages.Idle, NUMBER),
     st.builds(messages.Leaving, TEXT),
     st.builds(messages.End, OBJECT, NUMBER, st.booleans()),
 )

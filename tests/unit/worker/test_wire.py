@@ -91,8 +91,8 @@ def test_a_frame_is_not_reflected() -> None:
 def test_sizes_are_bounded_before_the_peer_is_known() -> None:
     """A stranger that announces a big frame is dropped before it is buffered, and we never send one."""
     member, coordinator = make_pair()
-    with pytest.raises(wire.WireError, match="over the limit of 8192"):
-        coordinator.feed((9000).to_bytes(4, "big") + b"\0" * wire.MAC_SIZE)
+    with pytest.raises(wire.WireError, match="over the limit of 32768"):
+        coordinator.feed((40000).to_bytes(4, "big") + b"\0" * wire.MAC_SIZE)
     with pytest.raises(wire.WireError, match="over the limit of 65536"):
         member.seal({"x": "x" * wire.MAX_FRAME})
 
@@ -107,5 +107,5 @@ def test_the_first_word_of_a_coordinator_may_be_a_long_verdict() -> None:
 def test_another_protocol_is_named() -> None:
     """A browser or another version of the worker gets one clear reason."""
     coordinator = wire.Session(KEY, coordinator=True, nonce=b"c" * 16)
-    with pytest.raises(wire.WireError, match="does not speak k8sddp/1"):
+    with pytest.raises(wire.WireError, match="does not speak k8sddp/2"):
         coordinator.feed(b"GET / HTTP/1.1\r\n")

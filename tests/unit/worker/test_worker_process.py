@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 
 import pytest
 
 from tests.unit.worker import workers
-
-WAIT_FOR_EVER = "import time, os\nprint('up', os.environ['RANK'])\ntime.sleep(100)\n"
-RANK_1_WAITS_ELSE = "import os, sys, time\nif os.environ['RANK'] != '1':\n    time.sleep(100)\n"
 
 
 def test_a_gang_of_two_completes(tmp_path: Path) -> None:
@@ -43,7 +39,7 @@ def test_a_gang_of_two_completes(tmp_path: Path) -> None:
 )
 def test_the_failing_rank_is_named_by_every_pod(tmp_path: Path, ending: str, code: int, kind: str, said: str) -> None:
     """Rank 1 fails while rank 0 waits: pod 0 exits with its code, pod 1 with 79, both record the same cause."""
-    script = RANK_1_WAITS_ELSE + ending + "\n"
+    script = workers.RANK_1_WAITS_ELSE + ending + "\n"
     with workers.Gang(tmp_path, script, nnodes=2).start() as gang:
         assert [code, 79] == gang.wait()
     assert gang.pods[0].verdict == gang.pods[1].verdict
@@ -57,7 +53,7 @@ def test_the_failing_rank_is_named_by_every_pod(tmp_path: Path, ending: str, cod
 
 def test_a_rank_ended_by_the_launcher_is_a_victim(tmp_path: Path) -> None:
     """On one pod, rank 1 exits with 3 and the launcher terminates rank 0: rank 1 is to blame."""
-    with workers.Gang(tmp_path, RANK_1_WAITS_ELSE + "sys.exit(3)", nproc_per_node="2").start() as gang:
+    with workers.Gang(tmp_path, workers.RANK_1_WAITS_ELSE + "sys.exit(3)", nproc_per_node="2").start() as gang:
         assert [3] == gang.wait()
     assert (1, [0]) == (gang.pods[0].cause["rank"], gang.pods[0].verdict["victims"])
 
@@ -88,7 +84,7 @@ def test_a_hook_of_the_script_may_call_ours(tmp_path: Path) -> None:
 
 def test_sigterm_while_waiting_ends_at_once(tmp_path: Path) -> None:
     """A pod that waits for the others exits 143 and holds nobody up."""
-    with workers.Gang(tmp_path, WAIT_FOR_EVER, nnodes=2).start(0) as gang:
+    with workers.Gang(tmp_path, workers.WAIT_FOR_EVER, nnodes=2).start(0) as gang:
         gang.wait_ready(0, "waiting for the other nodes")
         gang.pods[0].send(signal.SIGTERM)
         assert [143] == gang.wait()
@@ -97,7 +93,7 @@ def test_sigterm_while_waiting_ends_at_once(tmp_path: Path) -> None:
 
 def test_a_killed_launcher_is_named(tmp_path: Path) -> None:
     """SIGKILL of torchrun ends the job, its orphaned rank included."""
-    script = "import os\nos.kill(os.getppid(), 9)\n" + WAIT_FOR_EVER
+    script = "import os\nos.kill(os.getppid(), 9)\n" + workers.WAIT_FOR_EVER
     with workers.Gang(tmp_path, script).start() as gang:
         assert [64] == gang.wait()
     expected = "torchrun on node 0 (pod digits-0, node node-a) was killed by SIGKILL (perhaps out of memory)"
@@ -134,55 +130,21 @@ time.sleep(1000)
     assert [] == gang.pods[0].scratch
 
 
-def test_a_stopped_member_stops_the_gang_without_blame(tmp_path: Path) -> None:
-    """An eviction of one pod is nobody's failure: it exits 143, the others 79, all ignored by the Job's policy."""
-    with workers.Gang(tmp_path, WAIT_FOR_EVER, nnodes=2).start() as gang:
-        for pod in gang.pods:
-            pod.wait_for("] up")
-        gang.pods[1].send(signal.SIGTERM)
-        assert [79, 143] == gang.wait()
-    assert ["stopped", "stopped"] == [pod.verdict["outcome"] for pod in gang.pods]
-
-
-def test_a_pod_lost_without_a_word_is_named(tmp_path: Path) -> None:
-    """SIGKILL of a whole pod's worker: pod 0 exits 64 and says which pod was lost."""
-    with workers.Gang(tmp_path, WAIT_FOR_EVER, nnodes=2).start() as gang:
-        for pod in gang.pods:
-            pod.wait_for("] up")
-        gang.pods[1].send(signal.SIGKILL)
-        assert 64 == gang.pods[0].wait()
-        for pid in workers.alive(str(gang.pods[1].folder)):
-            os.kill(pid, signal.SIGKILL)  # in a pod they die with PID 1
-    assert ("lost", "digits-1", None) == tuple(gang.pods[0].cause[name] for name in ("class", "pod", "rank"))
-
-
-def test_node_1_carries_the_result_when_node_0_is_lost(tmp_path: Path) -> None:
-    """Without a coordinator node 1 exits 64, the others 79, and all name pod 0."""
-    with workers.Gang(tmp_path, WAIT_FOR_EVER, nnodes=3).start() as gang:
-        for pod in gang.pods:
-            pod.wait_for("] up")
-        gang.pods[0].send(signal.SIGKILL)
-        assert [64, 79] == [gang.pods[1].wait(), gang.pods[2].wait()]
-        for pid in workers.alive(str(gang.pods[0].folder)):
-            os.kill(pid, signal.SIGKILL)
-    assert ["digits-0", "digits-0"] == [pod.cause["pod"] for pod in gang.pods[1:]]
-
-
 def test_pods_may_come_in_any_order(tmp_path: Path) -> None:
     """A follower waits for pod 0, and readiness says so until the ranks run."""
-    with workers.Gang(tmp_path, WAIT_FOR_EVER, nnodes=2).start(1) as gang:
+    with workers.Gang(tmp_path, workers.WAIT_FOR_EVER, nnodes=2).start(1) as gang:
         gang.pods[0].wait_for("node 1 of 2")
         assert (503, "looking for node 0") == gang.get("/readyz", 1)
         gang.start(0)
         gang.pods[0].wait_for("] up")
         assert (200, "training") == gang.get("/readyz", 1)
         assert (200, "ok") == gang.get("/healthz", 0)
-        assert 404 == gang.get("/metrics", 0)[0]
+        assert 404 == gang.get("/secrets", 0)[0]
 
 
 def test_a_member_that_never_comes_is_named(tmp_path: Path) -> None:
     """After the join timeout pod 0 exits 75 and says who is missing; the one that came leaves with 79."""
-    with workers.Gang(tmp_path, WAIT_FOR_EVER, nnodes=3, join_timeout="1").start(0, 2) as gang:
+    with workers.Gang(tmp_path, workers.WAIT_FOR_EVER, nnodes=3, join_timeout="1").start(0, 2) as gang:
         assert [75, 79] == gang.wait()
     assert "node 1 of 3 never joined within 1 s" in str(gang.pods[0].cause["message"])
     assert "infrastructure" == gang.pods[1].cause["class"]
@@ -190,7 +152,7 @@ def test_a_member_that_never_comes_is_named(tmp_path: Path) -> None:
 
 def test_a_coordinator_that_never_comes_is_named(tmp_path: Path) -> None:
     """A follower alone exits 75 and says what it tried."""
-    with workers.Gang(tmp_path, WAIT_FOR_EVER, nnodes=2, join_timeout="1").start(1) as gang:
+    with workers.Gang(tmp_path, workers.WAIT_FOR_EVER, nnodes=2, join_timeout="1").start(1) as gang:
         assert [75] == gang.wait()
     message = str(gang.pods[0].cause["message"])
     assert f"node 0 was not reached within 1 s: 127.0.0.2 port {gang.port}: connection refused" in message
@@ -198,7 +160,7 @@ def test_a_coordinator_that_never_comes_is_named(tmp_path: Path) -> None:
 
 def test_a_name_that_does_not_resolve_is_named(tmp_path: Path) -> None:
     """Pod 0 does not start ranks that could not find it; DNS that fails is infrastructure, exit 75."""
-    script = workers.Gang(tmp_path, WAIT_FOR_EVER, join_timeout="1", coordinator="digits-0.digits.invalid")
+    script = workers.Gang(tmp_path, workers.WAIT_FOR_EVER, join_timeout="1", coordinator="digits-0.digits.invalid")
     with script.start() as gang:
         assert [75] == gang.wait()
     assert "digits-0.digits.invalid.team-a.svc.cluster.local does not resolve" in str(gang.pods[0].cause["message"])
@@ -213,7 +175,7 @@ def test_a_name_that_does_not_resolve_is_named(tmp_path: Path) -> None:
 )
 def test_members_that_disagree_do_not_start(tmp_path: Path, name: str, value: str, said: str) -> None:
     """The difference is one sentence and final: pod 0 exits 77."""
-    with workers.Gang(tmp_path, WAIT_FOR_EVER, nnodes=2).start(0) as gang:
+    with workers.Gang(tmp_path, workers.WAIT_FOR_EVER, nnodes=2).start(0) as gang:
         gang.start(1, **{name: value})
         assert [77, 79] == gang.wait()
     assert said in str(gang.pods[0].cause["message"])
@@ -287,7 +249,7 @@ def test_a_missing_script_is_refused(tmp_path: Path) -> None:
 
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     """The second worker on the same address says which port and what to change."""
-    with workers.Gang(tmp_path, WAIT_FOR_EVER).start() as gang:
+    with workers.Gang(tmp_path, workers.WAIT_FOR_EVER).start() as gang:
         gang.pods[0].wait_for("] up")
         gang.start(0, name="second", K8SDDP_PORT=str(gang.port))
         assert 77 == gang.pods[1].wait()
@@ -336,7 +298,7 @@ print(*[os.environ[name] for name in names], [n for n in os.environ if n.startsw
 
 def test_a_failing_spawn_script_is_its_only_rank(tmp_path: Path) -> None:
     """With one process per node the script is the rank, even before it has joined a process group."""
-    script = RANK_1_WAITS_ELSE + "raise KeyError('early')\n"
+    script = workers.RANK_1_WAITS_ELSE + "raise KeyError('early')\n"
     with workers.Gang(tmp_path, script, nnodes=2, launcher="spawn").start() as gang:
         assert [1, 79] == gang.wait()
     assert "rank 1 (pod digits-1, node node-b) raised KeyError: 'early'" == gang.pods[0].cause["message"]

@@ -15,6 +15,10 @@ from pathlib import Path
 
 FAKE_TORCH = Path(__file__).with_name("fake_torch")
 ROOT = Path(__file__).parents[3]
+# Scripts
+WAIT_FOR_EVER = "import time, os\nprint('up', os.environ['RANK'])\ntime.sleep(100)\n"
+RANK_1_WAITS_ELSE = "import os, sys, time\nif os.environ['RANK'] != '1':\n    time.sleep(100)\n"
+
 DEADLINE = 60.0  # seconds; only reached by a test that fails
 
 
@@ -23,7 +27,7 @@ def free_ports() -> int:
     while True:
         base = random.randrange(20000, 32000, 20)
         try:
-            for offset in (0, 1, 10):
+            for offset in (0, 1, 10, 11, 12):
                 socket.create_server(("", base + offset)).close()
         except OSError:
             continue
