@@ -229,7 +229,7 @@ class Driver:
         self._act(self._member.launched())
 
     def _rank_failed(self, failure: root_cause.Failure) -> None:
-        if not self._member.ending:
+        if self._member.state == member.RUNNING:  # else it is we who end the ranks
             self._sink.say(root_cause.sentence(failure))
         self._act(self._member.rank_failed(failure))
 

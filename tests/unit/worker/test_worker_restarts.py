@@ -30,6 +30,7 @@ if attempt == "0":
         assert f"[k8sddp] attempt 0 ended: {cause}; 1 of 2 attempts used\n" in pod.log
         assert ("complete", 1, 1) == tuple(pod.verdict[name] for name in ("outcome", "attempt", "spent"))
         assert [{"attempt": 0, "counted": True, "message": cause}] == pod.verdict["history"]
+        assert "was killed" not in pod.log.replace(cause, "")  # ranks that we end ourselves are no failures
     ports = {line.rpartition("port ")[2] for line in gang.pods[0].log.splitlines() if "] attempt " in line}
     assert {str(gang.port + 10), str(gang.port + 11)} == {port for port in ports if port.isdigit()}
     assert [[], []] == [pod.scratch for pod in gang.pods]
