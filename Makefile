@@ -9,7 +9,7 @@ SOURCES     := k8sddp tests manifests/samples
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test lint lint-workflows unit golden-update local contract test-gpu cluster cluster-down e2e
-.PHONY: bench wheel wheel-test clean
+.PHONY: bench bench-restart wheel wheel-test clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,7 +57,10 @@ test-gpu: $(READY) ## The tests that need an NVIDIA GPU; they skip with a senten
 	$(PYTEST) tests/gpu -m gpu -s
 
 bench: $(READY) ## Start-up, rendering and launch figures, as ratios of one run
-	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench startup launching
+
+bench-restart: $(READY) ## Kill a rank again and again: k8sddp beside torchrun's own restarts (10 minutes)
+	$(BIN)/python -m tests.bench restarting
 
 cluster: $(READY) ## Start a real two-node Kubernetes for tests and print how to use it
 	$(BIN)/python -m tests.cluster up

@@ -1,13 +1,13 @@
-"""Print every figure as a JSON line; `python -m tests.bench startup` or `launching` for one group."""
+"""Print every figure as a JSON line; `python -m tests.bench startup` (or `launching`, `restarting`) for one group."""
 
 from __future__ import annotations
 
 import json
 import sys
 
-from tests.bench import launching, startup
+from tests.bench import launching, restarting, startup
 
-GROUPS = {"startup": startup.figures, "launching": launching.figures}
+GROUPS = {"startup": startup.figures, "launching": launching.figures, "restarting": restarting.figures}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or GROUPS:
