@@ -172,7 +172,7 @@ class Coordinator:
             self._roster.remove(older)
             self._busy.discard(older)
         self._roster.add(peer, join)
-        self._ledger.joined(join)
+        effects += [Note(text) for text in self._ledger.joined(join)]
         if self._phase == RUNNING:
             effects.append(Send(peer, messages.Waiting(self._roster.missing_text())))
             if trained is not None:

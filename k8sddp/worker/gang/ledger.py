@@ -69,9 +69,10 @@ class Ledger:
         """Return whether an undecided attempt would be the last one, if it counts."""
         return bool(self._unsettled) and self.spent + 1 >= self._max_attempts
 
-    def joined(self, join: messages.Join) -> None:
-        """Learn what a member knows, and what its pod's failure counts say about its predecessor."""
+    def joined(self, join: messages.Join) -> tuple[str, ...]:
+        """Learn what a member knows, and what its pod's counts say about its predecessor; return what is news."""
         known = memory.from_record(join.memory)
+        news: list[str] = []
         if known.attempt > self._number:
             self._number = known.attempt
             self._history = list(known.history)
@@ -80,15 +81,18 @@ class Ledger:
                 self._cause = root_cause.Failure("lost", 0, known.pod, known.kube_node, detail=SILENT)
                 counts = self._own.failure_count > known.failure_count
                 self._note(known.attempt, counts, root_cause.sentence(self._cause))
+                news.append("attempt %d ended: %s; " % (known.attempt, self._history[-1]["message"]))
         lost = self._unsettled.pop(join.node_rank, None)
         if lost is not None:
             if join.failure_count > lost.failure_count or join.pod == lost.pod:  # the same pod: its network broke
                 self._unsettled.clear()
-                self._decide(True)
+                news.append(self._decide(True))
             elif not self._unsettled:
-                self._decide(False)
+                news.append(self._decide(False))
         self._counted = max(self._counted, known.spent)
         self._floor = max(self._floor, join.failure_count)
+        account = "%d of %d attempts used" % (self.spent, self._max_attempts)
+        return tuple(text + account for text in news)
 
     def next(self) -> int:
         """Return the number of the attempt that starts now."""
@@ -116,7 +120,8 @@ class Ledger:
         self._counted += counted is True
         self._history = [*self._history[1 - memory.HISTORY :], memory.entry(number, counted, message)]
 
-    def _decide(self, counted: bool) -> None:
+    def _decide(self, counted: bool) -> str:
         self._counted += counted
         if self._history:
             self._history[-1] = {**self._history[-1], "counted": counted}
+        return "the last attempt %s: " % ("counts" if counted else "was disrupted and does not count")

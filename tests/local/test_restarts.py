@@ -1,0 +1,103 @@
+"""Gangs under real torchrun that lose a rank, a launcher or a pod in the middle of training: each time they go on.
+
+K8SDDP_TEST_REPEATS=20 repeats every fault twenty times.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="torch is not installed: pip install 'k8sddp[torch]'")
+pytestmark = pytest.mark.torch
+
+REPEATS = int(os.environ.get("K8SDDP_TEST_REPEATS", "1"))
+K8SDDP = str(Path(sys.executable).with_name("k8sddp"))
+SCRIPT = """
+import ctypes, os, sys, time, torch, torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+def parent(pid):
+    return int(open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[1])
+
+def kill_pod():
+    pid = os.getpid()
+    while "k8sddp.worker" not in (line := open(f"/proc/{pid}/cmdline").read()) and "worker.pyz" not in line:
+        pid = parent(pid)
+    os.kill(pid, 9)
+
+def fail():
+    raise ValueError("batch 5 is empty")
+
+FAULTS = {
+    "raise": fail,
+    "kill": lambda: os.kill(os.getpid(), 9),
+    "segfault": lambda: ctypes.string_at(0),
+    "launcher": lambda: os.kill(os.getppid(), 9),
+    "pod": kill_pod,
+    "leave": lambda: os._exit(0),
+}
+fault, victim = sys.argv[1], int(sys.argv[2])
+dist.init_process_group("gloo")
+rank, attempt = dist.get_rank(), os.environ["K8SDDP_ATTEMPT"]
+model = DistributedDataParallel(torch.nn.Linear(8, 8))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for step in range(10):
+    optimizer.zero_grad()
+    model(torch.randn(4, 8)).sum().backward()
+    optimizer.step()
+    if step == 5 and attempt == "0" and rank == victim:
+        FAULTS[fault]()
+        time.sleep(60)
+print("finished in attempt", attempt)
+dist.destroy_process_group()
+"""
+LOST = "its pod was lost without a word, or its network"
+FAULTS = [
+    pytest.param("raise", 1, "rank 1 (pod again-1, node {node}) raised ValueError: batch 5 is empty", id="rank raises"),
+    pytest.param("kill", 1, "rank 1 (pod again-1, node {node}) was killed by SIGKILL", id="rank killed"),
+    pytest.param("kill", 0, "rank 0 (pod again-0, node {node}) was killed by SIGKILL", id="rank 0 killed"),
+    pytest.param("segfault", 1, "rank 1 (pod again-1, node {node}) was killed by SIGSEGV", id="segfault"),
+    pytest.param("launcher", 1, "torchrun on node 1 (pod again-1, node {node}) was killed by SIGKILL", id="torchrun"),
+    pytest.param("pod", 1, "node 1 (pod again-1, node {node}): " + LOST, id="pod killed"),
+    pytest.param("pod", 0, "node 0 (pod again-0, node {node}): " + LOST, id="pod 0 killed"),
+    pytest.param(
+        "leave",
+        1,
+        "node 1 (pod again-1, node {node}): its ranks exited with code 0 while other ranks still trained",
+        id="rank leaves early",
+    ),
+]
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("time", range(REPEATS))
+@pytest.mark.parametrize(("fault", "rank", "cause"), FAULTS)
+def test_one_fault_costs_one_attempt(tmp_path: Path, fault: str, rank: int, cause: str, time: int) -> None:
+    """Both ranks finish in attempt 1; the log and the verdict name what ended attempt 0, and nothing else."""
+    (tmp_path / "train.py").write_text(SCRIPT)
+    spec = {
+        "image": "none",
+        "command": ["train.py", fault, str(rank)],
+        "code": {"path": "."},
+        "nnodes": 2,
+        "restart": {"maxAttempts": 2},
+        "rendezvous": {"port": 25000},
+    }
+    job = {"apiVersion": "k8sddp.dev/v1alpha1", "kind": "DDPJob", "metadata": {"name": "again"}, "spec": spec}
+    (tmp_path / "job.yaml").write_text(json.dumps(job))
+    argv = [K8SDDP, "run", "--local", str(tmp_path / "job.yaml"), "--work-dir", str(tmp_path / "work")]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=110, check=False)
+    text = done.stdout + done.stderr
+    assert 0 == done.returncode, text
+    assert ["finished in attempt 1"] * 2 == sorted(
+        line.partition("] ")[2] for line in done.stdout.splitlines() if "finished" in line
+    ), text
+    ended = {line.partition("ended: ")[2] for line in done.stdout.splitlines() if "] attempt 0 ended: " in line}
+    assert all(line.startswith(cause.format(node=os.uname().nodename)) for line in ended), text
+    assert ended, text
