@@ -1,12 +1,14 @@
-"""One attempt on one node: the launcher's process, its ranks' pipes, and what their ends mean.
+"""One attempt on one node: the launcher's processes, its ranks' pipes, and what their ends mean.
 
-Ranks report through an event pipe (instrument/k8sddp_rank.py) before they go down, torchrun's agent reports their exit
-codes, and the launcher's own end closes the account. From that this module makes root_cause.Failure values; who failed
-first in the gang is decided elsewhere. Everything lives in one folder of its own, removed at the end.
+Ranks report through an event pipe (instrument/k8sddp_rank.py) before they go down, the kernel tells at once that one
+has ended (pidfd), torchrun's agent reports exit codes up to 0.1 s later, and the launcher's own end closes the account.
+From that this module makes root_cause.Failure values; who failed first in the gang is decided elsewhere. Everything
+lives in one folder of its own, removed at the end; after `end` nothing is reported any more.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -25,9 +27,10 @@ EVENTS = "events"  # the same name as in instrument/k8sddp_rank.py
 
 
 class Reports(NamedTuple):
-    """Who hears what of an attempt; `over` comes once, unless all ranks are `complete`."""
+    """Who hears what of an attempt: `left`: a rank exited with 0; `over` comes once, unless all are `complete`."""
 
     failed: Callable[[root_cause.Failure], None]
+    left: Callable[[int], None]
     complete: Callable[[], None]
     over: Callable[[], None]
 
@@ -44,14 +47,17 @@ class NodeAttempt:
         self._reports = reports
         self._folder = folder
         self._base = node.node_rank * node.nproc_per_node
-        self._pid = 0  # of the launcher, 0 when it has ended
+        self._pids: dict[int, Optional[int]] = {}  # of the launcher's living processes -> rank, None where it is none
         self._program = node.launcher if node.launcher == "torchrun" else "the script"
+        self._pidfds: dict[int, int] = {}  # pid of a rank -> descriptor that becomes readable when it ends
+        self._silent = False  # the attempt is being ended: what its processes do is no news
         self._sources: dict[Optional[int], rank_output.Source] = {}  # by rank; None: the launcher's own output
         self._event_fd = -1
         self._event_lines = rank_output.LineSplitter()
         self._ranks: dict[int, int] = {}  # pid -> rank, from the ranks' own word
         self._blamed: set[int] = set()  # pids whose failure has been reported
         self._last_words: dict[int, Mapping[str, object]] = {}  # pid -> an exception that perhaps ends it
+        self._failed = False  # some process of the launcher did not end with 0
         self._some_ended = False  # torchrun has begun to end the other ranks
 
     def start(self, attempt: messages.Attempt, words: tuple[str, ...], *, place: rank_env.Place) -> None:
@@ -65,21 +71,23 @@ class NodeAttempt:
             self._sources[rank] = rank_output.Source(self._events, self._sink, fd, prefix="[rank %d] " % rank)
         self._event_fd = _fifo(os.path.join(self._folder, EVENTS))
         self._events.watch(self._event_fd, read=self._read_events)
-        command = launcher.command(self._node, attempt, words, place=place)
         read, write = os.pipe()
         prefix = "[node %d] " % self._node.node_rank
         self._sources[None] = rank_output.Source(self._events, self._sink, read, prefix=prefix)
         try:
-            self._pid = process_tree.spawn(command.argv, command.env, output=write)
+            for command in launcher.commands(self._node, attempt, words, place=place):
+                pid = process_tree.spawn(command.argv, command.env, output=write)
+                self._pids[pid] = command.rank
+                self._events.on_child(pid, functools.partial(self._process_ended, pid))
         finally:
             os.close(write)
-        self._events.on_child(self._pid, self._launcher_ended)
 
     def end(self, done: Callable[[tuple[int, ...]], None], *, grace: bool) -> None:
         """End every process of this attempt, then call `done` with the pids that would not die.
 
-        With `grace` the ranks get a SIGTERM and time to save. A second call with another `grace` is answered too.
+        With `grace` the ranks get a SIGTERM and time to save. A second call, with another `grace`, is answered too.
         """
+        self._silent = True
         if not grace or not self._ask():
             self._kill(done)
             return
@@ -95,15 +103,15 @@ class NodeAttempt:
         look()
 
     def _ask(self) -> bool:
-        pids = [self._pid] if self._pid else []
+        pids = list(self._pids)
         if self._node.launcher == "spawn":  # torchrun hands the signal on, a script need not
-            pids += [pid for pid in self._ranks if pid != self._pid]
+            pids += [pid for pid in self._ranks if pid not in self._pids]
         for pid in pids:
             _signal(pid, signal.SIGTERM)
         return bool(pids)
 
     def _alive(self) -> bool:
-        if self._pid:
+        if self._pids:
             return True
         return self._node.launcher == "spawn" and any(_signal(pid, 0) for pid in self._ranks)
 
@@ -120,6 +128,8 @@ class NodeAttempt:
         for source in self._sources.values():
             source.close()
         self._sources.clear()
+        for pid in tuple(self._pidfds):
+            self._forget(pid)
         if self._event_fd >= 0:
             self._events.watch(self._event_fd)
             os.close(self._event_fd)
@@ -150,6 +160,7 @@ class NodeAttempt:
             return
         if event == "start" and isinstance(rank, int):
             self._ranks[pid] = rank
+            self._watch(pid, rank)
         elif event == "exception" and isinstance(rank, int):
             self._blame(pid, rank, record, exit_code=1)
         elif event == "exit" and isinstance(rank, int) and isinstance(code, int):
@@ -165,11 +176,40 @@ class NodeAttempt:
                 known = self._last_words.get(child, record) if code == 1 else record
                 self._blame(child, rank, known, exit_code=code if isinstance(code, int) else 1)
 
+    def _watch(self, pid: int, rank: int) -> None:
+        """Hear at once when a rank that is no child of ours ends."""
+        if pid in self._pids or pid in self._pidfds or len(self._pidfds) >= MAX_PIDS:
+            return
+
+        def gone() -> None:
+            self._forget(pid)
+            code = process_tree.exit_code(pid)  # its parent has not reaped it yet, if we are quick
+            self._read_events()
+            if code is not None:
+                self._rank_ended(pid, rank, code)
+
+        try:
+            self._pidfds[pid] = os.pidfd_open(pid)
+        except (AttributeError, OSError):
+            return  # an old kernel: the launcher will tell
+        self._events.watch(self._pidfds[pid], read=gone)
+
+    def _forget(self, pid: int) -> None:
+        fd = self._pidfds.pop(pid)
+        self._events.watch(fd)
+        os.close(fd)
+
+    def _rank_ended(self, pid: int, rank: int, code: int) -> None:
+        if code:
+            self._blame(pid, rank, self._last_words.get(pid, {}) if code == 1 else {}, exit_code=code)
+        elif not self._silent:
+            self._reports.left(rank)
+
     def _blame(self, pid: int, rank: int, record: Mapping[str, object], *, exit_code: int) -> None:
         """Report that the rank with `pid` failed, once; a rank that torchrun ended after another one is a victim."""
         forced = self._some_ended and exit_code in (-signal.SIGTERM, -signal.SIGKILL)
-        self._some_ended = True
-        if pid not in self._blamed:
+        self._some_ended = self._node.launcher != "direct"  # there nobody ends the others
+        if pid not in self._blamed and not self._silent:
             self._blamed.add(pid)
             failure = self._failure(rank, record, exit_code)
             self._reports.failed(failure._replace(weight=root_cause.VICTIM) if forced else failure)
@@ -195,15 +235,23 @@ class NodeAttempt:
         source.read_now()
         return source.tail() or None
 
-    def _launcher_ended(self, code: int) -> None:
+    def _process_ended(self, pid: int, code: int) -> None:
+        """Take note of the end of one of the launcher's processes; the last one closes the account."""
         self._read_events()
-        pid, self._pid = self._pid, 0
-        if code == 0:
-            self._reports.complete()
+        rank = self._pids.pop(pid)
+        if self._silent:
             return
-        if not self._blamed:
+        if rank is not None:
+            self._rank_ended(pid, rank, code)
+        elif code and not self._blamed:
             self._reports.failed(self._launcher_failure(pid, code))
-        self._reports.over()
+        self._failed = self._failed or code != 0
+        if self._pids:
+            return
+        if self._failed:
+            self._reports.over()
+        else:
+            self._reports.complete()
 
     def _launcher_failure(self, pid: int, code: int) -> root_cause.Failure:
         single = self._node.launcher == "spawn" and self._node.nproc_per_node == 1

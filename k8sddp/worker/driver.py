@@ -211,6 +211,7 @@ class Driver:
         )
         reports = attempt.Reports(
             failed=self._rank_failed,
+            left=lambda rank: self._act(self._member.rank_left(rank)),
             complete=lambda: self._act(self._member.ranks_complete()),
             over=lambda: self._act(self._member.ranks_over()),
         )

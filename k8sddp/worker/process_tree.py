@@ -12,6 +12,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Mapping
+from typing import Optional
 
 from . import loop
 
@@ -83,6 +84,19 @@ def end(events: loop.Loop, done: Callable[[tuple[int, ...]], None], *, root: int
         events.after(ROUND, walk)
 
     walk()
+
+
+def exit_code(pid: int) -> Optional[int]:
+    """Return the exit code (negative: the signal) of a process that has ended and is not yet reaped, else None.
+
+    Source: the last field of /proc/PID/stat, in the form that waitpid gives it (proc_pid_stat(5)).
+    """
+    try:
+        with open("/proc/%d/stat" % pid, "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return os.waitstatus_to_exitcode(int(fields[-1])) if fields[0] in (b"Z", b"X") else None
 
 
 def _parent(pid: str) -> int:

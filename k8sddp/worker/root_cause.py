@@ -105,6 +105,8 @@ def sentence(failure: Failure) -> str:
         who = "rank %d %s" % (failure.rank, where)
     elif failure.kind in PROCESS_KINDS and failure.detail:
         who = "%s on %s" % (failure.detail, who)
+    if failure.kind == "early-exit":
+        return _one_line("%s exited with code 0 while other ranks still trained" % who)
     if failure.kind == "signal":
         hint = " (perhaps out of memory)" if failure.signal == "SIGKILL" else ""
         return _one_line("%s was killed by %s%s" % (who, failure.signal, hint))

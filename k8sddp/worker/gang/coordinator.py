@@ -65,6 +65,9 @@ class Coordinator:
         self._finished: set[Peer] = set()  # members from whom nothing more will come in this attempt
         self._complete: dict[int, messages.Join] = {}  # by node rank; what is complete stays so until the attempt ends
         self._failures: list[root_cause.Failure] = []
+        self._left: list[
+            root_cause.Failure
+        ] = []  # whose ranks exited with 0 first, should that turn out to be too early
         self._lost: list[messages.Join] = []  # pods that this attempt lost without a word
         self._settle: Optional[float] = None
         self._number = -1  # of the attempt that runs, or ran last
@@ -217,7 +220,8 @@ class Coordinator:
         self._number, asked, own = self._ledger.next(), self._plan, self._own
         self._phase = RUNNING
         self._busy = set(self._roster.peers)
-        self._finished, self._complete, self._failures, self._lost = set(), {}, [], []
+        self._finished, self._complete = set(), {}
+        self._failures, self._left, self._lost = [], [], []
         self._settle = None
         terms = messages.Attempt(
             self._number,
@@ -240,6 +244,8 @@ class Coordinator:
         if isinstance(message, messages.Failed):
             self._failures.append(root_cause.weigh(root_cause.from_record(message.failure)))
             return self._failing(now)
+        if isinstance(message, messages.Left):
+            self._left.append(roster.failure(join, "early-exit", "")._replace(rank=message.rank))
         if isinstance(message, messages.Over):
             self._finished.add(peer)
             if not self._failures:
@@ -271,9 +277,8 @@ class Coordinator:
 
     def _cause(self) -> root_cause.Failure:
         cause = root_cause.first(self._failures)
-        if cause.weight == root_cause.VICTIM and self._complete:
-            join = self._complete[min(self._complete)]  # the others were torn down because this one has gone
-            return roster.failure(join, "early-exit", "its ranks exited with code 0 while other ranks still trained")
+        if cause.weight == root_cause.VICTIM and self._left:
+            return self._left[0]  # the others were torn down because this one has gone
         return cause
 
     def _fail_attempt(self, now: float) -> list[Effect]:

@@ -75,6 +75,7 @@ class Member:
         self._connected = False
         self._dial_problem = ""
         self._memory = memory.Memory()
+        self._left = False  # a rank of the running attempt has exited with 0
         self._ranks_done = False  # the launcher of the running attempt has ended
         self._end: Optional[Exit] = None
         self._stopping = False  # leaving because this pod was asked to stop
@@ -144,6 +145,12 @@ class Member:
     def rank_failed(self, failure: root_cause.Failure) -> list[Effect]:
         """Take note of a failure on this node."""
         return self._report(messages.Failed(self._memory.attempt, root_cause.to_record(failure)))
+
+    def rank_left(self, rank: int) -> list[Effect]:
+        """Take note that a rank exited with code 0; the first one of this node may have been too early."""
+        effects = [] if self._left else self._report(messages.Left(self._memory.attempt, rank))
+        self._left = True
+        return effects
 
     def ranks_over(self) -> list[Effect]:
         """Take note that the launcher ended after failures."""
@@ -220,7 +227,7 @@ class Member:
             memory.history(terms.history),
         )
         self._state = RUNNING
-        self._ranks_done = False
+        self._ranks_done = self._left = False
         return [Launch(terms)]
 
     def _told_to_end(self, message: messages.Ended) -> list[Effect]:

@@ -1,8 +1,8 @@
 """What members and coordinator tell each other, as frozen values and as JSON objects.
 
-join -> waiting* -> (attempt -> ready, failed*, complete or over -> ended -> idle)* -> end; `leaving` at any time.
-Decoding checks every field's type, so the state machines never see anything malformed. A new version of the shapes
-needs a new wire.MAGIC. docs/protocol.md draws the states.
+join -> waiting* -> (attempt -> ready, failed*, left?, complete or over -> ended -> idle)* -> end; `leaving` whenever it
+is asked to. Decoding checks every field's type, so the state machines never see anything malformed. A new version of
+the shapes needs a new wire.MAGIC. docs/protocol.md draws the states.
 """
 
 from __future__ import annotations
@@ -74,6 +74,13 @@ class Failed(NamedTuple):
     failure: Mapping[str, object]
 
 
+class Left(NamedTuple):
+    """A rank of this node exited with code 0, the first one here: early, if others should fail for want of it."""
+
+    attempt: int
+    rank: int
+
+
 class Complete(NamedTuple):
     """All ranks of this node ended well."""
 
@@ -118,7 +125,7 @@ class End(NamedTuple):
     grace: bool
 
 
-Message = Union[Join, Waiting, Attempt, Ready, Failed, Complete, Over, Ended, Idle, Leaving, End]
+Message = Union[Join, Waiting, Attempt, Ready, Failed, Left, Complete, Over, Ended, Idle, Leaving, End]
 
 _SHAPES: Mapping[str, tuple[Any, tuple[type, ...]]] = {
     "join": (Join, (int, str, str, int, int, str, str, int, int, dict)),
@@ -126,6 +133,7 @@ _SHAPES: Mapping[str, tuple[Any, tuple[type, ...]]] = {
     "attempt": (Attempt, (int, str, int, str, str, str, int, int, list)),
     "ready": (Ready, (int,)),
     "failed": (Failed, (int, dict)),
+    "left": (Left, (int, int)),
     "complete": (Complete, (int,)),
     "over": (Over, (int,)),
     "ended": (Ended, (int, dict, int, bool)),

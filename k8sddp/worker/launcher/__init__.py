@@ -1,7 +1,8 @@
-"""What starts the ranks of one node: one function per launcher, the same for all of them.
+"""What starts the ranks of one node: one module per launcher, the same for all of them.
 
-A launcher turns (node, attempt, the user's words, the environment) into a Command and does nothing else; the attempt
-starts it, watches it and ends it.
+A launcher turns (node, attempt, the user's words, the environment) into Commands and does nothing else; the attempt
+starts them, watches them and ends them. torchrun and spawn are one process that starts the ranks; direct is one process
+per rank.
 """
 
 from __future__ import annotations
@@ -9,16 +10,16 @@ from __future__ import annotations
 from k8sddp.worker import node_env
 from k8sddp.worker.gang import messages
 
-from . import rank_env, spawn, torchrun
+from . import direct, rank_env, spawn, torchrun
 from .rank_env import Command
 
 
-def command(
+def commands(
     node: node_env.NodeEnv, attempt: messages.Attempt, words: tuple[str, ...], *, place: rank_env.Place
-) -> Command:
-    """Return the command that starts the ranks of `node`, by the launcher that the job names."""
-    build = torchrun.command if node.launcher == "torchrun" else spawn.command
-    return build(node, attempt, words, place=place)
+) -> tuple[Command, ...]:
+    """Return the commands that start the ranks of `node`, by the launcher that the job names."""
+    launchers = {"torchrun": torchrun.commands, "direct": direct.commands, "spawn": spawn.commands}
+    return launchers[node.launcher](node, attempt, words, place=place)
 
 
-__all__ = ["Command", "command"]
+__all__ = ["Command", "commands"]

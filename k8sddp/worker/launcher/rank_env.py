@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from k8sddp.worker import node_env
 from k8sddp.worker.gang import messages
@@ -29,10 +29,11 @@ class Place(NamedTuple):
 
 
 class Command(NamedTuple):
-    """What to execute."""
+    """What to execute; `rank` is None where the process is no rank but starts the ranks of this node."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
+    rank: Optional[int] = None
 
 
 def build(node: node_env.NodeEnv, attempt: messages.Attempt, place: Place) -> dict[str, str]:

@@ -13,9 +13,9 @@ from k8sddp.worker.gang import messages
 from . import rank_env
 
 
-def command(
+def commands(
     node: node_env.NodeEnv, attempt: messages.Attempt, words: tuple[str, ...], *, place: rank_env.Place
-) -> rank_env.Command:
+) -> tuple[rank_env.Command, ...]:
     """Return `python -u script ...` for this node."""
     env = rank_env.build(node, attempt, place)
     env["MASTER_ADDR"] = attempt.master_addr
@@ -23,4 +23,4 @@ def command(
     env["NNODES"] = env["WORLD_SIZE"] = str(node.nnodes)
     env["NODE_RANK"] = env["RANK"] = str(node.node_rank)
     env["LOCAL_WORLD_SIZE"] = str(node.nproc_per_node)
-    return rank_env.Command((place.python, "-u", *words), env)
+    return (rank_env.Command((place.python, "-u", *words), env),)

@@ -13,9 +13,9 @@ from k8sddp.worker.gang import messages
 from . import rank_env
 
 
-def command(
+def commands(
     node: node_env.NodeEnv, attempt: messages.Attempt, words: tuple[str, ...], *, place: rank_env.Place
-) -> rank_env.Command:
+) -> tuple[rank_env.Command, ...]:
     """Return `python -m torch.distributed.run ...` for this node."""
     argv = (
         place.python,
@@ -35,4 +35,4 @@ def command(
     env = rank_env.build(node, attempt, place)
     # torchrun's own limit must not be shorter than the pod's grace period
     env.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(max(1, int(node.grace_period))))
-    return rank_env.Command(argv, env)
+    return (rank_env.Command(argv, env),)

@@ -205,18 +205,15 @@ def test_a_member_that_does_not_end_its_ranks_is_given_up() -> None:
     assert {0, 9} == set(gangs.sent(started, messages.Attempt))
 
 
-def test_ranks_that_exit_early_are_named() -> None:
-    """Node 1 is complete while node 0 still trains and loses its peer: node 1 left too early."""
+def test_a_rank_that_exits_early_is_named() -> None:
+    """Rank 1 exits with 0 while rank 0 still trains and loses its peer: rank 1 is the cause."""
     gang = gangs.make_running()
-    gang.received(1, messages.Complete(0), 9.0)
+    gang.received(1, messages.Left(0, 1), 9.0)
     gang.received(0, gangs.failed(0, VICTIM), 10.0)
-    told = gangs.ends(gang.received(0, messages.Over(0), 10.1))
-    assert ("early-exit", 1, [0]) == (
-        cause_of(told[0])["class"],
-        cause_of(told[0])["node_rank"],
-        told[0].verdict["victims"],
-    )
-    assert "its ranks exited with code 0 while other ranks still trained" in str(cause_of(told[0])["message"])
+    told = gangs.ends(gang.tick(10.0 + coordinator.SETTLE_VICTIM))
+    assert ("early-exit", 1, [0]) == (cause_of(told[0])["class"], cause_of(told[0])["rank"], told[0].verdict["victims"])
+    expected = "rank 1 (pod digits-1, node node-1) exited with code 0 while other ranks still trained"
+    assert expected == cause_of(told[0])["message"]
 
 
 def test_a_new_node_0_goes_on_where_the_old_one_stopped() -> None:

@@ -17,7 +17,7 @@ def make_command(tmp_path: Path, environ: dict[str, str] | None = None, **change
     env = {**env, **(environ or {})}
     place = rank_env.Place("/usr/bin/python3", "/tmp/ranks", "/w/instrument", env)
     words = ("train.py", "--epochs", "10")
-    return launcher.command(node_env.parse(env), gangs.make_attempt(), words, place=place)
+    return launcher.commands(node_env.parse(env), gangs.make_attempt(), words, place=place)[0]
 
 
 def test_torchrun_is_static_and_never_restarts(tmp_path: Path) -> None:
@@ -108,3 +108,34 @@ def test_the_interface_is_the_one_that_owns_the_address() -> None:
         rank_env.interface_of(address) for address in ("127.0.0.1", "127.0.0.9", "::1", "192.0.2.1", "2001:db8::1")
     ]
     assert ["lo", "lo", "lo", "", ""] == found
+
+
+def test_direct_gives_each_rank_the_contract_of_torchrun(tmp_path: Path) -> None:
+    """Node 1 of 2 with four ranks each starts ranks 4 to 7; the agent's store, which nobody serves, is not named."""
+    env = workers.make_env(1, tmp_path, 29400, K8SDDP_NNODES="2", K8SDDP_NPROC_PER_NODE="4", K8SDDP_LAUNCHER="direct")
+    place = rank_env.Place("/usr/bin/python3", "/tmp/ranks", "/w/instrument", {**env, "TORCHELASTIC_X": "1"})
+    commands = launcher.commands(node_env.parse(env), gangs.make_attempt(3), ("train.py",), place=place)
+    assert [4, 5, 6, 7] == [command.rank for command in commands]
+    assert {("/usr/bin/python3", "-u", "train.py")} == {command.argv for command in commands}
+    expected = {
+        "RANK": "6",
+        "LOCAL_RANK": "2",
+        "WORLD_SIZE": "8",
+        "LOCAL_WORLD_SIZE": "4",
+        "GROUP_RANK": "1",
+        "GROUP_WORLD_SIZE": "2",
+        "ROLE_RANK": "6",
+        "ROLE_WORLD_SIZE": "8",
+        "ROLE_NAME": "default",
+        "MASTER_ADDR": "digits-0.digits",
+        "MASTER_PORT": "29413",
+        "TORCHELASTIC_RESTART_COUNT": "0",
+        "TORCHELASTIC_MAX_RESTARTS": "0",
+        "TORCHELASTIC_RUN_ID": "digits-3-token",
+        "TORCHELASTIC_USE_AGENT_STORE": "False",
+        "TORCHELASTIC_ERROR_FILE": "/tmp/ranks/error-2.json",
+        "OMP_NUM_THREADS": "1",
+        "K8SDDP_ATTEMPT": "3",
+    }
+    assert expected == {name: commands[2].env[name] for name in expected}
+    assert "TORCHELASTIC_X" not in commands[2].env

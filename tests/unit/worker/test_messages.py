@@ -19,6 +19,7 @@ ANY = st.one_of(
     st.builds(messages.Attempt, NUMBER, TEXT, NUMBER, TEXT, TEXT, TEXT, NUMBER, NUMBER, st.lists(OBJECT, max_size=3)),
     st.builds(messages.Ready, NUMBER),
     st.builds(messages.Failed, NUMBER, OBJECT),
+    st.builds(messages.Left, NUMBER, NUMBER),
     st.builds(messages.Complete, NUMBER),
     st.builds(messages.Over, NUMBER),
     st.builds(messages.Ended, NUMBER, OBJECT, NUMBER, st.booleans()),

@@ -165,3 +165,53 @@ def test_a_master_port_in_use_is_passed_over(tmp_path: Path) -> None:
     with socket.create_server(("", gang.port + 10)), gang.start():
         assert [0] == gang.wait()
     assert f"[rank 0] port {gang.port + 11}\n" in gang.pods[0].log
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "direct"])
+def test_a_rank_that_leaves_early_is_named(tmp_path: Path, launcher: str) -> None:
+    """Rank 1 exits with 0; rank 0 then fails like one that has lost its peer: rank 1 is the cause, in one pod too."""
+    script = """
+import os, sys, time
+if os.environ["RANK"] == "1":
+    os._exit(0)
+time.sleep(0.5)
+raise RuntimeError("Connection closed by peer [10.0.0.1]:1234")
+"""
+    with workers.Gang(tmp_path, script, nproc_per_node="2", launcher=launcher).start() as gang:
+        assert [64] == gang.wait()
+    expected = "rank 1 (pod digits-0, node node-a) exited with code 0 while other ranks still trained"
+    assert (expected, [0]) == (gang.pods[0].cause["message"], gang.pods[0].verdict["victims"])
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "said"),
+    [
+        pytest.param("sys.exit(3)", 3, "exited with code 3", id="exit"),
+        pytest.param("raise ValueError('bad data')", 1, "raised ValueError: bad data", id="exception"),
+        pytest.param("os.kill(os.getpid(), 9)", 64, "was killed by SIGKILL (perhaps out of memory)", id="kill"),
+    ],
+)
+def test_direct_names_the_rank(tmp_path: Path, ending: str, code: int, said: str) -> None:
+    """Without an agent the exit status of each rank is read by the worker itself; its siblings are ended."""
+    script = workers.RANK_1_WAITS_ELSE + ending + "\n"
+    options = {"nproc_per_node": "2", "launcher": "direct"}
+    with workers.Gang(tmp_path, script, **options).start() as gang:
+        assert [code] == gang.wait()
+    assert f"rank 1 (pod digits-0, node node-a) {said}" == gang.pods[0].cause["message"]
+    assert [] == workers.alive(str(gang.folder / "pod-0"))
+
+
+def test_direct_completes_and_restarts(tmp_path: Path) -> None:
+    """Two nodes of two ranks: rank 3 fails once, then all four finish, each with its own lines."""
+    script = """
+import os, sys
+if os.environ["K8SDDP_ATTEMPT"] == "0" and os.environ["RANK"] == "3":
+    sys.exit(9)
+print("finished" if os.environ["K8SDDP_ATTEMPT"] == "1" else "early", flush=True)
+"""
+    options = {"nnodes": 2, "nproc_per_node": "2", "launcher": "direct", "max_attempts": "2"}
+    with workers.Gang(tmp_path, script, **options).start() as gang:
+        assert [0, 0] == gang.wait()
+    log = gang.pods[0].log + gang.pods[1].log
+    assert [1] * 4 == [log.count(f"[rank {rank}] finished\n") for rank in range(4)]
+    assert "attempt 0 ended: rank 3 (pod digits-1, node node-b) exited with code 9" in gang.pods[0].log
