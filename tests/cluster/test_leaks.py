@@ -47,14 +47,16 @@ def machine() -> Mapping[str, object]:
     return {
         "processes": ours,
         "mounts": sorted(line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()),
-        # of the machine, not of the test bed in which pytest itself may run, whose pods come and go
-        "links": sorted(
-            line.partition(":")[0].strip() for line in Path("/proc/1/net/dev").read_text().splitlines()[2:]
-        ),
+        "links": links(),
         "cgroups": cgroups.leftovers(layout.cgroup(NAME)),
         "state": state().exists(),
         "settings": settings,
     }
+
+
+def links() -> list[str]:
+    """Return the machine's network links, not those of the test bed in which pytest may run, whose pods come and go."""
+    return sorted(line.partition(":")[0].strip() for line in Path("/proc/1/net/dev").read_text().splitlines()[2:])
 
 
 def is_ours(process: processes.Process) -> bool:
