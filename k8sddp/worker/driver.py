@@ -12,7 +12,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import Optional, Union
 
-from . import attempt, exit_codes, loop, names, node_env, preflight, process_tree, rank_output, root_cause
+from . import attempt, exit_codes, loop, names, node_env, preflight, process_tree, rank_output, root_cause, shm
 from .gang import coordinator, dialer, member, messages, plan, retrying, roster, server
 from .launcher import rank_env
 
@@ -51,6 +51,7 @@ class Driver:
         self._place = place
         self._timer: Optional[loop.Timer] = None
         self._ranks: Optional[attempt.NodeAttempt] = None
+        self._memory = shm.SharedMemory(node.shm_dir)
         self._ready = False
         self._code = exit_codes.FAILED
         self._leaving = False
@@ -216,7 +217,9 @@ class Driver:
             over=lambda: self._act(self._member.ranks_over()),
         )
         folder = os.path.join(node.scratch_dir, "k8sddp-%s-%s" % (node.pod_name, os.urandom(4).hex()))
-        self._ranks = attempt.NodeAttempt(self._events, self._sink, node, folder=folder, reports=reports)
+        self._ranks = attempt.NodeAttempt(
+            self._events, self._sink, node, folder=folder, memory=self._memory, reports=reports
+        )
         try:
             self._ranks.start(terms, self._words, place=self._place._replace(rank_dir=folder))
         except OSError as error:

@@ -8,11 +8,10 @@ five sessions. Bounded: what sits in an uninterruptible system call is reported 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 from collections.abc import Callable, Mapping
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from . import loop
 
@@ -67,23 +66,40 @@ def descendants(root: int) -> tuple[int, ...]:
     return tuple(found)
 
 
-def end(events: loop.Loop, done: Callable[[tuple[int, ...]], None], *, root: int = 0) -> None:
-    """Kill all descendants of `root` (this process), then call `done` with the pids that would not die."""
+class Sweep(NamedTuple):
+    """What `end` did: the pids that would not die, and all pids that it saw."""
+
+    left: tuple[int, ...]
+    seen: frozenset[int]
+
+
+def end(events: loop.Loop, done: Callable[[Sweep], None], *, root: int = 0) -> None:
+    """Kill all descendants of `root` (this process), then call `done`."""
     root = root or os.getpid()
     deadline = events.now() + LIMIT
+    seen: set[int] = set()
 
     def walk() -> None:
         events.reap()
         left = descendants(root)
+        seen.update(left)
         if not left or events.now() >= deadline:
-            done(left)
+            done(Sweep(left, frozenset(seen)))
             return
         for pid in left:
-            with contextlib.suppress(OSError):  # gone since the walk, or not ours to kill
-                os.kill(pid, signal.SIGKILL)
+            send(pid, signal.SIGKILL)
         events.after(ROUND, walk)
 
     walk()
+
+
+def send(pid: int, number: int) -> bool:
+    """Send a signal and return whether there is such a process that may be sent one; 0 only asks."""
+    try:
+        os.kill(pid, number)
+    except OSError:  # gone since we looked, or not ours to kill
+        return False
+    return True
 
 
 def exit_code(pid: int) -> Optional[int]:

@@ -7,10 +7,14 @@ rank 0 serves the store itself, at MASTER_PORT.
 
 from __future__ import annotations
 
+import os
+
 from k8sddp.worker import node_env
 from k8sddp.worker.gang import messages
 
 from . import rank_env
+
+ERROR_FILE = "error-%d.json"  # in RANK_DIR, by local rank
 
 
 def commands(
@@ -44,7 +48,7 @@ def commands(
             "RANK": str(rank),
             "ROLE_RANK": str(rank),
             "LOCAL_RANK": str(local_rank),
-            "TORCHELASTIC_ERROR_FILE": "%s/error-%d.json" % (place.rank_dir, local_rank),
+            "TORCHELASTIC_ERROR_FILE": os.path.join(place.rank_dir, ERROR_FILE % local_rank),
         }
         found.append(rank_env.Command((place.python, "-u", *words), env, rank))
     return tuple(found)
