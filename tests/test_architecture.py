@@ -93,7 +93,10 @@ def test_the_worker_needs_only_the_standard_library(path: Path) -> None:
     """The worker travels alone: nothing but the standard library, and torch inside training processes."""
     if room_of(dotted_name(path)) == "worker":
         # worker/instrument, by their bare names there
-        inside_a_rank = {"sitecustomize", "k8sddp_rank", "k8sddp_hooks", "k8sddp_teardown"}
+        inside_a_rank = {
+            "sitecustomize",
+            *(f"k8sddp_{name}" for name in ("rank", "hooks", "teardown", "page", "faults")),
+        }
         roots = {name.split(".")[0] for name in imports_of(path)}
         assert sorted(roots - sys.stdlib_module_names - {"k8sddp", "torch"} - inside_a_rank) == []
 

@@ -17,7 +17,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Optional
 
-from . import launcher, loop, node_env, pidfds, process_tree, rank_output, root_cause, shm
+from . import launcher, loop, node_env, pidfds, process_tree, rank_output, rank_page, root_cause, shm
 from .gang import messages
 from .launcher import direct, rank_env
 
@@ -72,6 +72,7 @@ class NodeAttempt:
         self._killing = False
         self._ended: Optional[tuple[int, ...]] = None  # the pids that would not die
         self._sources: dict[Optional[int], rank_output.Source] = {}  # by rank; None: the launcher's own output
+        self._pages: dict[int, int] = {}  # by rank: the descriptor of its page
         self._event_fd = -1
         self._event_lines = rank_output.LineSplitter()
         self._ranks: dict[int, int] = {}  # pid -> rank, from the ranks' own word
@@ -87,6 +88,7 @@ class NodeAttempt:
         os.mkdir(self._folder, 0o700)
         for rank in range(self._base, self._base + self._node.nproc_per_node):
             fd = _fifo(os.path.join(self._folder, "rank-%d.out" % rank))
+            self._pages[rank] = rank_page.create(os.path.join(self._folder, "rank-%d.page" % rank))
             self._sources[rank] = rank_output.Source(self._events, self._sink, fd, prefix="[rank %d] " % rank)
         self._event_fd = _fifo(os.path.join(self._folder, EVENTS))
         self._events.watch(self._event_fd, read=self._read_events)
@@ -110,6 +112,11 @@ class NodeAttempt:
                 os.close(own)
         self._pids[pid] = command.rank
         self._events.on_child(pid, functools.partial(self._process_ended, pid))
+
+    def progress(self) -> tuple[rank_page.Progress, ...]:
+        """Return how far each rank of this node has come."""
+        now = self._events.now()
+        return tuple(rank_page.read(fd, rank, now=now) for rank, fd in sorted(self._pages.items()))
 
     def end(self, done: Callable[[tuple[int, ...]], None], *, grace: bool) -> None:
         """End every process of this attempt, then call `done` with the pids that would not die.
@@ -161,6 +168,9 @@ class NodeAttempt:
             source.close()
         self._sources.clear()
         self._others.close()
+        for fd in self._pages.values():
+            os.close(fd)
+        self._pages.clear()
         if self._event_fd >= 0:
             self._events.watch(self._event_fd)
             os.close(self._event_fd)
@@ -286,6 +296,9 @@ class NodeAttempt:
         node = self._node
         exception, trace = record.get("exception"), record.get("traceback")
         failure = root_cause.Failure("exception", node.node_rank, node.pod_name, node.kube_node, rank=rank)
+        if rank in self._pages:
+            step = rank_page.read(self._pages[rank], rank, now=self._events.now()).step
+            failure = failure._replace(last_step=step)
         if rank is None:
             failure = failure._replace(detail=self._program)
         if isinstance(exception, str):

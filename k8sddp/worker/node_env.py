@@ -52,6 +52,7 @@ ATTEMPT = "K8SDDP_ATTEMPT"  # 0-based
 RANK_DIR = "K8SDDP_RANK_DIR"  # pipes and failure records of this node's ranks
 RANK_PID = "K8SDDP_RANK_PID"  # set by a rank itself, so that its subprocesses know they are none
 LAUNCHER_PID = "K8SDDP_LAUNCHER_PID"  # set by the launcher itself, so that its children know they are none
+WORKER_PID = "K8SDDP_WORKER_PID"  # of the worker itself
 RANK_BASE = "K8SDDP_RANK_BASE"  # rank of this node's local rank 0
 
 # What `run --local --fault` adds: faults that the ranks bring about themselves, one per line

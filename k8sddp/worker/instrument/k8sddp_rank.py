@@ -38,7 +38,10 @@ def install() -> None:
         become_rank(int(environ["RANK"]))
         return
     import k8sddp_hooks
+    import k8sddp_page  # noqa: F401  now, for a child that becomes a rank when this folder is off sys.path
 
+    if environ.get("K8SDDP_FAULTS"):
+        import k8sddp_faults  # noqa: F401
     if environ.setdefault(LAUNCHER_PID, str(pid)) == str(pid):
         _watch_end()
         k8sddp_hooks.watch_launcher()
@@ -57,6 +60,17 @@ def become_rank(rank: int) -> None:
     _send(b'{"event": "start", "pid": %d, "rank": %d}' % (pid, rank))  # json costs 2 ms in a process that just starts
     _redirect(os.path.join(os.environ[RANK_DIR], "rank-%d.out" % rank))
     _watch_end()
+    guarded(_count, rank)
+
+
+def _count(rank: int) -> None:
+    import k8sddp_page
+
+    k8sddp_page.counter.start(os.path.join(os.environ[RANK_DIR], "rank-%d.page" % rank))
+    if os.environ.get("K8SDDP_FAULTS"):
+        import k8sddp_faults
+
+        k8sddp_page.counter.after_step = k8sddp_faults.of_rank(rank)
 
 
 def emit(event: str, **fields: object) -> None:

@@ -41,6 +41,7 @@ def build(node: node_env.NodeEnv, attempt: messages.Attempt, place: Place) -> di
     env = {name: value for name, value in place.environ.items() if not _scrubbed(name)}
     env[node_env.ATTEMPT] = str(attempt.number)
     env[node_env.RANK_DIR] = place.rank_dir
+    env[node_env.WORKER_PID] = str(os.getpid())
     env[node_env.RANK_BASE] = str(node.node_rank * node.nproc_per_node)
     inherited = env.get("PYTHONPATH")
     env["PYTHONPATH"] = place.instrument_dir + (os.pathsep + inherited if inherited else "")

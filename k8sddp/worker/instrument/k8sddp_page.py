@@ -1,0 +1,101 @@
+"""The page that a rank shares with its worker: how far it has come, in eight numbers of eight bytes.
+
+The worker makes the file (rank-N.page) before the rank starts; `worker/rank_page.py` reads it and holds the same table.
+A step costs some 0.3 us. Counted are the steps of the first optimizer that steps, once each even where a subclass calls
+`super().step()`, and the entries into and exits from DDP's forward. A child that a rank forks counts nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import mmap
+import os
+import sys
+import time
+import weakref
+
+import k8sddp_hooks
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+# Places in the page; all numbers unsigned, times in ns of CLOCK_MONOTONIC
+PID, STEP, FORWARD_ENTERED, FORWARD_LEFT, LAST_STEP, STEP_TIME, STARTED, _ = range(8)
+SIZE = 64
+NESTED = 6  # frames between an optimizer's step and the step of a subclass that calls it
+
+
+class Counter:
+    """Counts what this process does, once it has a page."""
+
+    def __init__(self) -> None:
+        self.page: memoryview | None = None
+        self.after_step: Callable[[int], None] | None = None  # what k8sddp_faults wants to do
+        self._optimizer: weakref.ref[Any] | None = None  # the one that counts
+
+    def start(self, path: str) -> None:
+        """Map the page at `path`, which the worker has made, and count from now on."""
+        fd = os.open(path, os.O_RDWR)
+        try:
+            page = memoryview(mmap.mmap(fd, SIZE)).cast("Q")
+        finally:
+            os.close(fd)
+        page[STARTED] = page[LAST_STEP] = time.monotonic_ns()
+        page[PID] = os.getpid()
+        self.page = page
+        os.register_at_fork(after_in_child=self.stop)
+        k8sddp_hooks.when_imported("torch.optim.optimizer", self._watch_steps)
+        k8sddp_hooks.when_imported("torch.nn.parallel.distributed", self._watch_forward)
+
+    def stop(self) -> None:
+        """Count no more in this process."""
+        self.page = None
+
+    def stepped(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        """Count a step of the optimizer that counts; torch calls this after each step of any."""
+        page = self.page
+        if page is None:
+            return
+        counts = self._optimizer and self._optimizer()
+        if counts is not optimizer:
+            if counts is not None:
+                return
+            self._optimizer = weakref.ref(optimizer)
+        frame = sys._getframe(1)  # torch's wrapper of every step
+        wrapper, caller = frame.f_code, frame.f_back
+        for _ in range(NESTED):
+            if caller is None:
+                break
+            if caller.f_code is wrapper:
+                return  # within the step of a subclass, which will be counted
+            caller = caller.f_back
+        now = time.monotonic_ns()
+        step = page[STEP] + 1
+        page[STEP_TIME] += now - page[LAST_STEP]
+        page[LAST_STEP] = now
+        page[STEP] = step
+        if self.after_step is not None:
+            self.after_step(step)
+
+    def _watch_steps(self, module: Any) -> None:
+        module.register_optimizer_step_post_hook(self.stepped)
+
+    def _watch_forward(self, module: Any) -> None:
+        original = module.DistributedDataParallel.forward
+
+        @functools.wraps(original)
+        def forward(model: Any, *inputs: Any, **kwargs: Any) -> Any:
+            page = self.page
+            if page is None:
+                return original(model, *inputs, **kwargs)
+            page[FORWARD_ENTERED] += 1
+            result = original(model, *inputs, **kwargs)
+            page[FORWARD_LEFT] += 1
+            return result
+
+        module.DistributedDataParallel.forward = forward
+
+
+counter = Counter()
