@@ -212,7 +212,7 @@ class NodeAttempt:
 
     def _take(self, record: Mapping[str, object]) -> None:
         event, pid, rank, code = (record.get(name) for name in ("event", "pid", "rank", "exit_code"))
-        if not isinstance(pid, int):
+        if type(pid) is not int:  # bool is an int for isinstance
             return
         if event == "start" and isinstance(rank, int):
             self._started(pid, rank)
@@ -226,12 +226,11 @@ class NodeAttempt:
         elif event in ("process", "child"):
             child = record.get("child_pid")
             place = record.get("local_rank") if event == "process" else record.get("index")
-            if isinstance(child, int) and isinstance(place, int):
+            if isinstance(child, int) and isinstance(place, int):  # never about a rank that the launcher ended
                 rank = self._ranks.get(child, self._base + place)
                 known = self._last_words.get(child, record) if code == 1 else record
-                forced = self._pulled and event == "process" and code == -signal.SIGTERM
                 self._pulled = True
-                self._blame(child, rank, known, exit_code=code if isinstance(code, int) else 1, forced=forced)
+                self._blame(child, rank, known, exit_code=code if isinstance(code, int) else 1)
 
     def _started(self, pid: int, rank: int) -> None:
         if pid not in self._ranks and len(self._ranks) < pidfds.MAX_PIDS:

@@ -27,7 +27,10 @@ class Pidfds:
         self._fds: dict[int, int] = {}  # by pid; -1 where the kernel gave none
 
     def watch(self, pid: int, gone: Callable[[Optional[int]], None]) -> None:
-        """Call `gone` once when `pid` ends: with its exit code, None if its parent was quicker to reap it."""
+        """Call `gone` once when `pid` ends: with its exit code, None if its parent was quicker to reap it.
+
+        A process that lives but is no descendant of ours is not watched.
+        """
         if pid in self._fds or not 0 < pid <= LAST_PID or len(self._fds) >= MAX_PIDS:
             return
         try:
@@ -36,7 +39,15 @@ class Pidfds:
             self._events.soon(lambda: gone(None))
             return
         except (AttributeError, OSError):
-            self._fds[pid] = -1
+            fd = -1
+        if not process_tree.is_below(pid, os.getpid()):
+            if fd >= 0:
+                os.close(fd)
+            if not process_tree.send(pid, 0):  # reaped meanwhile
+                self._events.soon(lambda: gone(None))
+            return
+        if fd < 0:
+            self._fds[pid] = fd
             return
         self._fds[pid] = fd
         self._events.watch(fd, read=functools.partial(self._ended, pid, gone))

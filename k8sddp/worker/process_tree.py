@@ -17,6 +17,7 @@ from . import loop
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 ROUND = 0.002  # seconds between two walks
+MAX_DEPTH = 64  # generations below the worker that are followed
 LIMIT = 5.0  # seconds after which what still lives is given up
 
 
@@ -71,6 +72,15 @@ class Sweep(NamedTuple):
 
     left: tuple[int, ...]
     seen: frozenset[int]
+
+
+def is_below(pid: int, root: int) -> bool:
+    """Return whether `pid` is a living or unreaped descendant of `root`."""
+    for _ in range(MAX_DEPTH):
+        pid = _parent(str(pid))
+        if pid in (0, root):
+            break
+    return pid == root
 
 
 def end(events: loop.Loop, done: Callable[[Sweep], None], *, root: int = 0) -> None:

@@ -50,10 +50,10 @@ def main():
         for index in failed:
             ProcessFailure(index, ranks[index].pid, codes[index])
         if failed:
-            for index, rank in enumerate(ranks):
-                if rank.poll() is None:
-                    rank.terminate()
-                    ProcessFailure(index, rank.pid, rank.wait())
+            for rank in ranks:
+                rank.terminate()
+            for rank in ranks:
+                rank.wait()
             raise ChildFailedError("FAILED")
         if None not in codes:
             return
