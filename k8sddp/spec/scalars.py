@@ -18,7 +18,7 @@ _WORDS: Final = {
     **dict.fromkeys(("n", "N", "no", "No", "NO", "off", "Off", "OFF"), "false"),
 }
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
-_FLOAT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)?\.[0-9]+")
+_FLOAT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)\.[0-9]+|\.[0-9]+")  # PyYAML wants a digit between sign and point
 # A number to at least one of YAML 1.1, YAML 1.2, PyYAML, Go's yaml.v2
 _NUMBER_TO_SOME = re.compile(
     r"[-+]?(?:0[bB][01_]+|0[oO][0-7_]+|0[xX][0-9a-fA-F_]+"

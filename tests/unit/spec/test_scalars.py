@@ -68,6 +68,7 @@ def test_plain_scalars_that_all_readers_agree_on_are_taken(text, value):
         ("2:4", "is a number in base 60 to some YAML readers", 'write "2:4"'),
         ("2026-01-01", "is a date to some YAML readers", 'write "2026-01-01"'),
         ("2026-01-01T10:00:00Z", "is a date to some YAML readers", 'write "2026-01-01T10:00:00Z"'),
+        ("-.5", "is a number to some YAML readers and a text to others", None),
         (".inf", "is a number to YAML", 'write ".inf"'),
         ("-.Inf", "is a number to YAML", 'write "-.Inf"'),
         (".NaN", "is a number to YAML", 'write ".NaN"'),
