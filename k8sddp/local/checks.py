@@ -1,6 +1,7 @@
 """What must hold on this machine before the first pod starts: system, programs, ports. Each refusal is one sentence.
 
-A port that is taken between the check and the worker's own bind is the worker's to report.
+A port that is taken between the check and the worker's own bind is the worker's to report; of the many ports that
+MASTER_PORT may be, the worker passes over those that are taken.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from k8sddp import errors
+from k8sddp.local import environment, pods
 from k8sddp.local import machine as machines
-from k8sddp.local import pods
 from k8sddp.worker import node_env
 
 
@@ -52,7 +53,7 @@ def ports(layout: Sequence[pods.LocalPod]) -> None:
         reason = _taken(address, port)
         if reason:
             raise errors.LocalError(
-                f"port {port} on {address or 'any address'} ({purpose}) cannot be used: {reason}; end the program that "
+                f"port {port} on {address} ({purpose}) cannot be used: {reason}; end the program that "
                 "holds it (ss -ltnp shows it) or choose another rendezvous.port"
             )
 
@@ -61,23 +62,18 @@ def _needed(layout: Sequence[pods.LocalPod]) -> Iterator[tuple[str, int, str]]:
     for pod in layout:
         if not pod.env.get(node_env.PORT, "").isdigit():
             continue  # not our worker
-        port, address = int(pod.env[node_env.PORT]), pod.env.get(node_env.POD_IP, "")
+        port, address = int(pod.env[node_env.PORT]), environment.address_of(pod.index)
         yield address, port, "gang"
         yield address, port + node_env.HTTP_PORT_OFFSET, "HTTP"
-        if pod.index == 0:
-            yield "", port + node_env.MASTER_PORT_OFFSET, "MASTER_PORT"  # torch's store binds every address
 
 
 def _taken(address: str, port: int) -> str:
     """Return why the port cannot be bound, the empty string where it can."""
     if port > 65535:
         return "there is no such port"
-    family = socket.AF_INET if address or not socket.has_dualstack_ipv6() else socket.AF_INET6
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         # as a server does: what is left of closed connections (TIME_WAIT) is no obstacle, a listener is
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         try:
             probe.bind((address, port))
         except OSError as error:

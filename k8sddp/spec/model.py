@@ -37,6 +37,8 @@ from k8sddp.spec.volumes import Volume
 from k8sddp.worker import node_env
 
 _MAX_INT32 = 2**31 - 1
+_MASTER_PORTS = 3200  # worker/gang/ports.py: what the attempts of a job take in turn
+_MAX_PORT = 65535 - node_env.MASTER_PORT_OFFSET - (_MASTER_PORTS - 1)
 
 
 class Metadata(Part):
@@ -80,11 +82,11 @@ class Resources(Part):
 class Rendezvous(Part):
     """How the nodes find each other."""
 
-    port: Annotated[Int, Field(ge=1024, le=65535)] = Field(
+    port: Annotated[Int, Field(ge=1024, le=_MAX_PORT)] = Field(
         default=node_env.DEFAULT_PORT,
-        description="Port of the gang; the next one serves HTTP, ten above it begin the ports for MASTER_PORT. "
-        "Each attempt takes a new one, and 100 are kept for attempts that disruptions end: 1024 to 65422, less with "
-        "more than 4 attempts; best below 32768, where Linux's ephemeral ports begin. Default: 29400.",
+        description="Port of the gang; the next one serves HTTP, ten above it begin the 3,200 ports for MASTER_PORT: "
+        "every attempt takes a new one, disrupted ones too. 1024 to 62326; best up to 29558, so that all of them stay "
+        "below 32768, where Linux's ephemeral ports begin. Default: 29400.",
     )
     timeout: Seconds = Field(
         default=600, description="How long to wait for all nodes: 90s, 10m, 1h30m or whole seconds. Default: 10m."

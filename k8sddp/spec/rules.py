@@ -15,16 +15,13 @@ from typing import Any, Final, NamedTuple
 from k8sddp import constants
 from k8sddp.spec.fields import quantity_value
 from k8sddp.spec.loading import Path
-from k8sddp.spec.model import Restart
 from k8sddp.spec.volumes import SOURCES
-from k8sddp.worker import node_env
 
 _OUR_PATHS: Final = ("/k8sddp", "/tmp", "/dev/shm")  # noqa: S108 - mount points in the container
 _OUR_VOLUME_PREFIX: Final = "k8sddp-"
 # Commands that start ranks, or a Python, themselves
 _STARTERS: Final = frozenset({"torchrun", "torch.distributed.run", "torch.distributed.launch", "bash", "sh", "env"})
 _PYTHON = re.compile(r"python[0-9.]*")
-_FREE_ATTEMPTS: Final = 100  # ports kept for attempts that disruptions end, which maxAttempts does not count
 
 
 class Fault(NamedTuple):
@@ -182,16 +179,6 @@ def _shared_memory_fits(facts: Facts) -> Iterator[Fault]:
         yield Fault(("spec", "resources", "sharedMemory"), rule, "raise memory")
 
 
-def _ports_fit(facts: Facts) -> Iterator[Fault]:
-    port = facts.read("spec", "rendezvous", "port", default=node_env.DEFAULT_PORT)
-    attempts = facts.read("spec", "restart", "maxAttempts", default=Restart().max_attempts)
-    needed = node_env.MASTER_PORT_OFFSET + attempts - 1 + _FREE_ATTEMPTS
-    room = 65535 - needed
-    if port > room:
-        rule = f"the ports above {port} are needed too, up to {port + needed}"
-        yield Fault(("spec", "rendezvous", "port"), rule, f"write a port up to {room}, best below 32768")
-
-
 def _exit_codes_are_in_one_list(facts: Facts) -> Iterator[Fault]:
     def codes(field: str) -> dict[int, int]:
         written = facts.read("spec", "restart", field, default=[])
@@ -281,7 +268,6 @@ _RULES: Final[tuple[Callable[[Facts], Iterator[Fault]], ...]] = (
     _one_place_of_code,
     _gpus_fit_backend,
     _shared_memory_fits,
-    _ports_fit,
     _exit_codes_are_in_one_list,
     _volumes_have_one_source,
     _volumes_do_not_collide,

@@ -37,7 +37,7 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.2", 0))
         port: int = probe.getsockname()[1]
-    return min(port, 65000)
+    return min(port, 62000)
 
 
 def run(

@@ -4,6 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from k8sddp import spec
+from k8sddp.worker import node_env
+from k8sddp.worker.gang import ports
 
 from .jobs import make_job, problems, yaml_with
 
@@ -88,6 +90,12 @@ def test_a_volume_knows_its_source_as_kubernetes_writes_it():
     )
     (volume,) = make_job(volumes=[{"name": "a", "mountPath": "/a", "downwardAPI": {"items": []}}]).spec.volumes
     assert {"downwardAPI": {"items": []}} == volume.source
+
+
+def test_the_highest_port_leaves_room_for_every_attempts():
+    """The worker's whole range of MASTER_PORT lies above the port of the gang."""
+    port = make_job(rendezvous={"port": 62326}).spec.rendezvous.port
+    assert 65535 == port + node_env.MASTER_PORT_OFFSET + ports.PORTS - 1
 
 
 def test_a_job_is_frozen():

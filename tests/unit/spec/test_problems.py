@@ -102,6 +102,10 @@ from .jobs import make_text, places, problems, yaml_with
             "spec.rendezvous.port: `80` is too small: the least is 1024 (write 1024 or more)",
         ),
         (
+            {"rendezvous": {"port": 62327}},
+            "spec.rendezvous.port: `62327` is too large: the most is 62326 (write 62326 or less)",
+        ),
+        (
             {"rendezvous": {"timeout": "10 minutes"}},
             "spec.rendezvous.timeout: `10 minutes` is not a duration (write 90s, 10m, 1h30m, or a whole number "
             "of seconds)",
