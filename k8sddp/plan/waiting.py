@@ -86,11 +86,15 @@ def reason(job: Manifest, pods: Sequence[Manifest], events: Sequence[Manifest]) 
     refused = _refused(job, events) if len(newest) < nnodes else ""
     if refused:
         return refused
-    for look in (_scheduling, _container, _event, _lost, _replaced, _not_ready):
+    for look in (_scheduling, _container, _event, _lost, _replaced):
         for index in sorted(newest):
             sentence = look(newest[index], events)
             if sentence:
                 return sentence
+    for index in sorted(newest):
+        sentence = _not_ready(newest[index], nnodes)
+        if sentence:
+            return sentence
     missing = [index for index in range(nnodes) if index not in newest]
     return _missing(missing, pods)
 
@@ -175,13 +179,14 @@ def _replaced(pod: Manifest, _events: Sequence[Manifest]) -> str:
     return f"{_who(pod)} was stopped ({why}); the Job makes a new one after its back-off (10 s or more)"
 
 
-def _not_ready(pod: Manifest, _events: Sequence[Manifest]) -> str:
+def _not_ready(pod: Manifest, nnodes: int) -> str:
     kind = pod_facts.phase(pod)
     if kind == "Pending":
         word = "waits for its container to start" if pod_facts.is_scheduled(pod) else "waits for the scheduler"
         return f"{_who(pod)} {word}"
     if kind == "Running" and not pod_facts.is_ready(pod):
-        return f"{_who(pod)} runs and waits for the other nodes, or its ranks are just starting"
+        others = "waits for the other nodes, or " if nnodes > 1 else ""
+        return f"{_who(pod)} runs; it {others}is just starting its ranks"
     return ""
 
 

@@ -44,13 +44,19 @@ PENDING = make_pod(phase="Pending", ready=False)
          waiting_for("CreateContainerConfigError", 'secret "s" not found')),
         (f"{POD} waits for its container to start", waiting_for("ContainerCreating")),
         (f"{POD} waits for the scheduler", make_pod(phase="Pending", ready=False, kube_node="")),
-        (f"{POD} runs and waits for the other nodes, or its ranks are just starting", make_pod(ready=False)),
+        (f"{POD} runs; it waits for the other nodes, or is just starting its ranks", make_pod(ready=False)),
         (f"{POD} is lost: its Kubernetes Node node-a does not answer", make_pod(phase="Unknown")),
     ],
 )  # fmt: skip
 def test_pod_that_does_not_run_is_explained(expected: str, pod: Any) -> None:
     """Container states, then phases."""
     assert expected == reason(pod, make_pod(1))
+
+
+def test_the_only_node_waits_for_no_other() -> None:
+    """A job of one node is not told of nodes that it has not."""
+    job = make_job(spec={"completions": 1})
+    assert f"{POD} runs; it is just starting its ranks" == reason(make_pod(ready=False), job=job)
 
 
 def test_unschedulable_pod_repeats_the_scheduler_without_preemption() -> None:
