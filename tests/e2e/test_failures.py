@@ -1,4 +1,7 @@
-"""A job that fails says which rank, where and why: in `run`, in `get`, and in Kubernetes' own objects."""
+"""A job that fails says which rank, where and why: in `run`, in `get`, and in Kubernetes' own objects.
+
+Jobs of one attempt, so that the first failure is the end; tests/e2e/test_restarts.py has the others.
+"""
 
 import json
 from pathlib import Path
@@ -19,6 +22,7 @@ if dist.get_rank() == 1:
     raise ValueError("batch 3 is empty")
 dist.barrier()
 """
+ONCE = {"restart": {"maxAttempts": 1}}
 GREEDY = "hoard = [bytearray(1 << 24) for _ in range(64)]\nprint(len(hoard))\n"
 BIG = {"resources": {"cpu": "1", "memory": "2Gi"}}
 
@@ -32,7 +36,7 @@ def verdict(pod: dict[str, object]) -> dict[str, object]:
 @pytest.mark.torch
 def test_the_rank_that_raised_is_named_and_not_the_one_that_waited_for_it(user: User, tmp_path: Path) -> None:
     """Rank 1 raises, rank 0 sits in a barrier: `run`, `get`, the Job and the pod all blame rank 1 on pod 1."""
-    file = jobs.write(tmp_path, "raises", RAISE, image=user.cluster.image, nnodes=2, launcher="torchrun", **BIG)
+    file = jobs.write(tmp_path, "raises", RAISE, image=user.cluster.image, nnodes=2, launcher="torchrun", **BIG, **ONCE)
     ran = user.k8sddp("run", str(file))
     first = verdict(user.pod("raises", 0))["first_failure"]
     assert isinstance(first, dict)
@@ -56,7 +60,7 @@ def test_the_rank_that_raised_is_named_and_not_the_one_that_waited_for_it(user: 
 
 def test_run_ends_with_the_exit_code_of_the_script(user: User, tmp_path: Path) -> None:
     """Rank 1 leaves with 7 while rank 0 sleeps: `run` ends with 7, and so does the pod that decides the Job."""
-    file = jobs.write(tmp_path, "exits", EXIT_7, image=user.cluster.image, nnodes=2)
+    file = jobs.write(tmp_path, "exits", EXIT_7, image=user.cluster.image, nnodes=2, **ONCE)
     ran = user.k8sddp("run", str(file))
     assert 7 == ran.code, ran
     (container,) = user.pod("exits", 0)["status"]["containerStatuses"]
@@ -77,7 +81,7 @@ def test_a_deadline_is_named(user: User, tmp_path: Path) -> None:
 
 def test_a_rank_over_its_memory_is_named_with_the_limit(user: User, tmp_path: Path) -> None:
     """The kernel kills the rank alone or the whole container; either way the sentence says what to raise."""
-    file = jobs.write(tmp_path, "greedy", GREEDY, image=user.cluster.image, resources={"memory": "128Mi"})
+    file = jobs.write(tmp_path, "greedy", GREEDY, image=user.cluster.image, resources={"memory": "128Mi"}, **ONCE)
     ran = user.k8sddp("run", str(file))
     assert 0 != ran.code
     (end,) = [line for line in ran.err.splitlines() if "greedy failed after " in line]
