@@ -2,12 +2,14 @@
 
 One thread watches the job, one per pod reads that pod's log from its beginning, and all speak to the main thread
 through one queue; it alone writes, because a daemon thread that holds stdout when Python ends would abort it. A pod
-that replaces a lost one is picked up by itself. Nothing is missed at the end: it is reported when the logs have ended
-too, or after LAST_WORDS seconds without a word, should a lost Kubernetes Node never close its log.
+that replaces a lost one is picked up by itself; with `replace` the lost one is replaced at once. Nothing is missed at
+the end: it is reported when the logs have ended too, or after LAST_WORDS seconds without a word, should a lost
+Kubernetes Node never close its log.
 """
 
 from __future__ import annotations
 
+import functools
 import queue
 import threading
 import time
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from k8sddp.manifest import Manifest
 
 LAST_WORDS: Final = 10.0
+LOOK_AGAIN: Final = 1.0  # seconds between two looks at a pod that is being deleted and may never end
 MAX_WAITING: Final = 1024  # lines read and not yet written: a slow terminal slows the reading, not our memory
 MAX_NODES: Final = 64  # each is a connection to the API server
 
@@ -41,7 +44,13 @@ class _LogEnded(NamedTuple):
     fault: str = ""
 
 
-_News = bytes | _LogEnded | BaseException | tuple["plan.Snapshot"]
+class _Remark(NamedTuple):
+    """A sentence for the user, from another thread."""
+
+    text: str
+
+
+_News = bytes | _LogEnded | _Remark | BaseException | tuple["plan.Snapshot"]
 
 
 class Follower:
@@ -56,8 +65,11 @@ class Follower:
         tell: Callable[[str], None],
         tail: int | None = None,
         since: float | None = None,
+        replace: bool = False,
     ) -> None:
         self._connection = connection
+        self._replace = replace
+        self._replaced: set[str] = set()  # uids of the lost pods that were dealt with
         self._name = name
         self._emit = emit
         self._tell = tell
@@ -76,8 +88,10 @@ class Follower:
         _start(self._watch)
         status: plan.JobStatus | None = None
         deadline: float | None = None
+        look_again: float | None = None
+        latest: plan.Snapshot | None = None
         while True:
-            match self._receive(deadline):
+            match self._receive(min((one for one in (deadline, look_again) if one is not None), default=None)):
                 case bytes() as line:
                     self._emit(line)
                     deadline = deadline and time.monotonic() + LAST_WORDS
@@ -85,11 +99,15 @@ class Follower:
                     self._reading.discard(end.uid)
                     if end.fault:
                         self._tell(end.fault)
+                case _Remark() as remark:
+                    self._tell(remark.text)
                 case (snapshot,):
+                    latest = snapshot
                     status = self._take(snapshot, nodes)
                     deadline = time.monotonic() + LAST_WORDS if status.finished else None
                 case BaseException() as fault:
                     raise fault
+            look_again = self._replace_lost(latest) if latest is not None and self._replace else None
             if status is not None and deadline is not None and (not self._reading or time.monotonic() >= deadline):
                 return status
 
@@ -114,6 +132,33 @@ class Follower:
             self._tell(f"waiting: {status.waiting}")
         self._said = status.waiting
         return status
+
+    def _replace_lost(self, snapshot: plan.Snapshot) -> float | None:
+        """Have every lost pod replaced, once; return when to look again though nothing was heard."""
+        from k8sddp.plan import replacing
+
+        job = snapshot.indexed_job(self._name)
+        if job is None:
+            return None
+        for pod in replacing.due(job, snapshot.pods, now=jobs.now()):
+            if pod["metadata"]["uid"] not in self._replaced:
+                self._replaced.add(pod["metadata"]["uid"])
+                _start(functools.partial(self._make_replacement, pod))
+        return time.monotonic() + LOOK_AGAIN if replacing.awaits_end(snapshot.pods) else None
+
+    def _make_replacement(self, pod: Manifest) -> None:
+        from k8sddp import cluster, plan
+
+        lost = plan.loss(pod)
+        try:
+            name = cluster.replace_pod(self._connection, self._name, pod["metadata"]["uid"], now=jobs.now())
+        except errors.ClusterError as error:
+            self._inbox.put(_Remark(f"{lost}; it cannot be replaced at once, so the Job will do it: {error}"))
+        except BaseException as error:  # raised again by the main thread
+            self._inbox.put(error)
+        else:
+            if name:
+                self._inbox.put(_Remark(f"{lost}; replaced by {name}"))
 
     def _watch(self) -> None:
         from k8sddp import cluster

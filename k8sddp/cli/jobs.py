@@ -60,13 +60,18 @@ def find(connection: cluster.Cluster, name: str) -> plan.Snapshot:
     return snapshot
 
 
+def now() -> datetime:
+    """Return the time by this machine's clock."""
+    return datetime.now(timezone.utc)
+
+
 def status(snapshot: plan.Snapshot, name: str) -> plan.JobStatus:
     """Return the status of the job at this moment."""
     from k8sddp import plan
 
     job = snapshot.indexed_job(name)
     assert job is not None
-    return plan.status(job, snapshot.pods, snapshot.events, now=datetime.now(timezone.utc))
+    return plan.status(job, snapshot.pods, snapshot.events, now=now())
 
 
 def not_found(connection: cluster.Cluster, name: str) -> errors.NotFoundError:

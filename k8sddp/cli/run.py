@@ -38,20 +38,29 @@ EXAMPLES = (
 @click.option("--work-dir", metavar="DIR", help=f"With --local: where volumes are kept (default: {DEFAULT_WORK_DIR}).")
 @click.option("--fault", "wanted", metavar="FAULT", multiple=True, help=FAULT_HELP)
 @click.option("--replace", is_flag=True, help=apply.REPLACE_HELP)
+@click.option("--no-replace", is_flag=True, help="Leave lost pods to the Job and its back-off of 10 s and more.")
 @target.options
 def command(
-    file: str, here: bool, work_dir: str | None, wanted: tuple[str, ...], replace: bool, at: target.Target
+    file: str,
+    here: bool,
+    work_dir: str | None,
+    wanted: tuple[str, ...],
+    replace: bool,
+    no_replace: bool,
+    at: target.Target,
 ) -> int:
     """Train, show rank 0's output, end with the job's exit code."""
     if here:
-        if replace or at != target.Target():
-            raise errors.UsageError("--replace and the options that name a cluster are not for --local; leave them out")
+        if replace or no_replace or at != target.Target():
+            raise errors.UsageError(
+                "--replace, --no-replace and the options that name a cluster are not for --local; leave them out"
+            )
         return _on_this_machine(job_file.load(file), work_dir or DEFAULT_WORK_DIR, wanted)
     if wanted:
         raise errors.UsageError("--fault is for --local; on a cluster, `kubectl delete pod` takes a node away")
     if work_dir:
         raise errors.UsageError("--work-dir is for --local; on a cluster, volumes are in the job file")
-    return _on_the_cluster(job_file.load(file), at, replace=replace)
+    return _on_the_cluster(job_file.load(file), at, replace=replace, replace_pods=not no_replace)
 
 
 def _on_this_machine(loaded: job_file.Loaded, work_dir: str, wanted: Sequence[str]) -> int:
@@ -72,7 +81,7 @@ def _on_this_machine(loaded: job_file.Loaded, work_dir: str, wanted: Sequence[st
     return result.exit_code
 
 
-def _on_the_cluster(loaded: job_file.Loaded, chosen: target.Target, *, replace: bool) -> int:
+def _on_the_cluster(loaded: job_file.Loaded, chosen: target.Target, *, replace: bool, replace_pods: bool) -> int:
     name = loaded.job.name
     chosen = chosen.for_job(loaded.source, loaded.job.namespace)
     screen.note(loaded.summary())
@@ -80,7 +89,8 @@ def _on_the_cluster(loaded: job_file.Loaded, chosen: target.Target, *, replace: 
     apply.submit(loaded, connection, replace=replace, report=screen.note)
     emit = rank_lines.of_rank(0, out=screen.line, remark=screen.note)
     try:
-        status = following.Follower(connection, name, emit=emit, tell=screen.note).follow([0])
+        follower = following.Follower(connection, name, emit=emit, tell=screen.note, replace=replace_pods)
+        status = follower.follow([0])
     except KeyboardInterrupt:
         screen.note(f"detached; {name} runs on")
         screen.hint(f"come back with: {chosen.command(f'logs {name} -f')}")

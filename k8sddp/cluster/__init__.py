@@ -10,6 +10,7 @@ from k8sddp.cluster.deleting import delete
 from k8sddp.cluster.execution import execute
 from k8sddp.cluster.observing import jobs, observe, observe_job
 from k8sddp.cluster.pod_logs import logs
+from k8sddp.cluster.replacing import replace_pod
 from k8sddp.cluster.streams import Change, Stop, watch
 from k8sddp.cluster.watching import follow
 
@@ -27,5 +28,6 @@ __all__ = [
     "logs",
     "observe",
     "observe_job",
+    "replace_pod",
     "watch",
 ]

@@ -152,6 +152,20 @@ class Cluster:
             outcome = "unchanged"
         return Applied(stored, outcome, answers.unique(answer.warnings))
 
+    def create(self, manifest: Manifest) -> Manifest | None:
+        """Create the object; return it as it is stored, None where one of its name exists already."""
+        ref = ref_of(manifest)
+        path = self.path(ref.api_version, ref.kind)
+        query = [("fieldManager", constants.FIELD_MANAGER), ("fieldValidation", "Strict")]
+        answer = self.transport.request("POST", path, query=query, body=json.dumps(manifest).encode(), accepted=(409,))
+        self._warnings.extend(answer.warnings)
+        body = _object(answer.body)
+        if answer.status == 409:
+            if body.get("reason") == "AlreadyExists":
+                return None
+            raise answers.error("POST", path, 409, answer.body, target=self.transport.target)
+        return body
+
     def delete(
         self,
         ref: Ref,

@@ -85,6 +85,23 @@ def first(job: Manifest, pods: Sequence[Manifest]) -> Failure:
     return Failure(killed or _by_exit_code(pods) or _job_sentence(job, condition), code)
 
 
+def loss(pod: Manifest) -> str:
+    """Return why a pod is lost, in a few words that begin with the pod."""
+    ended = pod_facts.terminated(pod) or {}
+    for source in (ended, pod.get("status") or {}, manifest.condition(pod, "DisruptionTarget") or {}):
+        text = _KILLED.get(str(source.get("reason") or ""))
+        if text:
+            message = _text(source.get("message")) or "no reason given"
+            limit = (((pod["spec"].get("containers") or [{}])[0].get("resources") or {}).get("limits") or {}).get(
+                "memory"
+            )
+            return f"{_who(pod)} {text.format(limit=limit or 'of the Kubernetes Node', message=message)}"
+    code = ended.get("exitCode")
+    if code == exit_codes.STOPPED:
+        return f"{_who(pod)} was asked to stop"
+    return f"{_who(pod)} was lost" + (f" (exit code {code})" if code is not None else "")
+
+
 def verdict_of(pod: Manifest) -> Mapping[str, Any]:
     """Return the worker's verdict in the pod's termination message, empty where there is none that can be read."""
     ended = pod_facts.terminated(pod) or {}

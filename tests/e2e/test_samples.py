@@ -1,6 +1,9 @@
 """The samples train on the cluster as their README says, and as they do on this machine."""
 
+import os
 import re
+import statistics
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from tests.e2e.users import User
 pytestmark = [pytest.mark.cluster, pytest.mark.torch, pytest.mark.timeout(300)]
 
 ACCURACY = re.compile(r"^test accuracy (0\.\d+), model saved", re.MULTILINE)
+REPEATS = int(os.environ.get("K8SDDP_TEST_REPEATS", "1"))  # digits runs in a row; 30 before a release
 TORCH = re.compile(r"node 0 of 2, pod .*, torch (\S+)")
 
 
@@ -35,6 +39,21 @@ def test_digits_trains_on_two_kube_nodes_as_well_as_here(user: User, tmp_path: P
     (local,) = ACCURACY.findall(here.out.replace("[rank 0] ", ""))
     same_torch = TORCH.findall(log.err) == TORCH.findall(here.out + here.err) != []
     assert float(local) == pytest.approx(float(accuracy), abs=0 if same_torch else 0.02)
+
+
+@pytest.mark.timeout(60 + 120 * REPEATS)
+def test_digits_completes_every_time(user: User, tmp_path: Path) -> None:
+    """`run --replace` again and again: complete, with the same accuracy."""
+    file = jobs.sample(tmp_path, "digits/job.yaml", image=user.cluster.image)
+    found, seconds = set(), []
+    for _ in range(REPEATS):
+        begun = time.monotonic()
+        done = user.k8sddp("run", str(file), "--replace")
+        seconds.append(time.monotonic() - begun)
+        assert (0, 1) == (done.code, len(ACCURACY.findall(done.out))), done
+        found |= set(ACCURACY.findall(done.out))
+    print(f"digits: {REPEATS} runs, median {statistics.median(seconds):.1f} s, worst {max(seconds):.1f} s, {found}")
+    assert 1 == len(found)
 
 
 def test_the_tcp_sample_trains_when_kubectl_applies_what_render_prints(user: User, tmp_path: Path) -> None:

@@ -1,0 +1,136 @@
+"""Which lost pods are worth a replacement at once, and what it looks like: as the Job controller would make it.
+
+The Job controller waits 10 s, doubled with each loss of an index, and never replaces a pod on a dead Kubernetes Node. A
+pod that somebody else creates with the Job's labels, ownerReference and tracking finalizer it counts as its own (real
+1.37: 0.6 s after the old one is terminal, no duplicate). What must be right are the two counts in the annotations: the
+Job's limit per index and the worker's budget of attempts go by them. Pure; source: pkg/controller/job of
+kubernetes/kubernetes (indexed_job_utils.go, pod_failure_policy.go).
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from k8sddp import constants, manifest
+from k8sddp.manifest import Manifest
+from k8sddp.plan import failures
+from k8sddp.plan import pods as pod_facts
+
+FINALIZER: Final = "batch.kubernetes.io/job-tracking"
+INDEX_ENV: Final = "JOB_COMPLETION_INDEX"
+STUCK: Final = timedelta(seconds=2)  # beyond its grace, after which a pod that is being deleted has no kubelet
+_ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"  # of generated names (apimachinery, util/rand)
+_MAX_PREFIX: Final = 58  # apiserver, storage/names
+
+
+def due(job: Manifest, pods: Sequence[Manifest], *, now: datetime) -> tuple[Manifest, ...]:
+    """Return the lost pods that a replacement should follow now, by index."""
+    if job["metadata"].get("deletionTimestamp") or job["spec"].get("suspend"):
+        return ()
+    if any(manifest.condition(job, kind) for kind in ("Complete", "Failed", "FailureTarget", "SuccessCriteriaMet")):
+        return ()
+    newest = pod_facts.newest_by_index(pods)
+    return tuple(pod for _, pod in sorted(newest.items()) if _is_lost(pod, now) and _may_be_replaced(job, pod))
+
+
+def awaits_end(pods: Sequence[Manifest]) -> bool:
+    """Return whether some pod is being deleted: with time alone, and no event, it may become one that is lost."""
+    return any(pod_facts.is_deleting(pod) for pod in pod_facts.newest_by_index(pods).values())
+
+
+def replacement(job: Manifest, pod: Manifest) -> dict[str, Any]:
+    """Return the pod that takes the place of `pod`; its name follows from that pod, so it can be made only once."""
+    name, index = job["metadata"]["name"], pod_facts.index_of(pod)
+    template = copy.deepcopy(dict(job["spec"]["template"]))
+    failed, ignored = counts(job, pod)
+    annotations = {
+        **(template.get("metadata", {}).get("annotations") or {}),
+        constants.LABEL_BATCH_INDEX: str(index),
+        constants.ANNOTATION_BATCH_INDEX_FAILURE_COUNT: str(failed),
+    }
+    if ignored:
+        annotations[constants.ANNOTATION_BATCH_INDEX_IGNORED_FAILURE_COUNT] = str(ignored)
+    spec = {**template["spec"], "hostname": f"{name}-{index}"}
+    for kind in ("initContainers", "containers"):
+        if spec.get(kind):
+            spec[kind] = [_with_index(container) for container in spec[kind]]
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": job["metadata"]["uid"], "controller": True}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": _name(name, index, pod["metadata"]["uid"]),
+            "labels": {**(template.get("metadata", {}).get("labels") or {}), constants.LABEL_BATCH_INDEX: str(index)},
+            "annotations": annotations,
+            "finalizers": [FINALIZER],
+            "ownerReferences": [owner],  # without blockOwnerDeletion, which the role `edit` may not set everywhere
+        },
+        "spec": spec,
+    }
+
+
+def counts(job: Manifest, pod: Manifest) -> tuple[int, int]:
+    """Return how many ends of its index the Job counts, and how many it ignores, the end of `pod` included."""
+    failed = _number(pod, constants.ANNOTATION_BATCH_INDEX_FAILURE_COUNT)
+    ignored = _number(pod, constants.ANNOTATION_BATCH_INDEX_IGNORED_FAILURE_COUNT)
+    return (failed, ignored + 1) if _action(job, pod) == "Ignore" else (failed + 1, ignored)
+
+
+def _is_lost(pod: Manifest, now: datetime) -> bool:
+    if pod_facts.phase(pod) == "Failed":
+        return True
+    if pod_facts.phase(pod) == "Succeeded" or not manifest.condition(pod, "DisruptionTarget"):
+        return False
+    end = pod_facts.moment(pod["metadata"].get("deletionTimestamp"))  # the grace period is part of it
+    return end is not None and now >= end + STUCK
+
+
+def _may_be_replaced(job: Manifest, pod: Manifest) -> bool:
+    action = _action(job, pod)
+    if action in ("FailJob", "FailIndex") or failures.verdict_of(pod).get("outcome") in ("complete", "failed"):
+        return False  # the gang has its end; a newcomer would only be sent away
+    limit = job["spec"].get("backoffLimitPerIndex")
+    return action == "Ignore" or limit is None or counts(job, pod)[0] <= int(limit)
+
+
+def _action(job: Manifest, pod: Manifest) -> str:
+    """Return what the first rule of the pod failure policy that matches says, Count where none does."""
+    for rule in (job["spec"].get("podFailurePolicy") or {}).get("rules") or ():
+        conditions = rule.get("onPodConditions") or ()
+        if any(_has(pod, condition) for condition in conditions) or _ended_as(pod, rule.get("onExitCodes")):
+            return str(rule["action"])
+    return "Count"
+
+
+def _has(pod: Manifest, wanted: Mapping[str, Any]) -> bool:
+    key = (wanted.get("type"), wanted.get("status", "True"))
+    return any(key == (one.get("type"), one.get("status")) for one in (pod.get("status") or {}).get("conditions") or ())
+
+
+def _ended_as(pod: Manifest, wanted: Mapping[str, Any] | None) -> bool:
+    code = (pod_facts.terminated(pod) or {}).get("exitCode")
+    return bool(wanted and code and (code in wanted["values"]) == (wanted["operator"] == "In"))
+
+
+def _with_index(container: Mapping[str, Any]) -> dict[str, Any]:
+    env = list(container.get("env") or ())
+    if not any(one.get("name") == INDEX_ENV for one in env):
+        path = f"metadata.labels['{constants.LABEL_BATCH_INDEX}']"
+        env.append({"name": INDEX_ENV, "valueFrom": {"fieldRef": {"fieldPath": path}}})
+    return {**container, "env": env}
+
+
+def _name(job: str, index: int, uid: str) -> str:
+    number = int.from_bytes(hashlib.sha256(str(uid).encode()).digest()[:8], "big")
+    suffix = "".join(_ALPHABET[number // len(_ALPHABET) ** place % len(_ALPHABET)] for place in range(5))
+    middle = f"-{index}-"
+    return job[: _MAX_PREFIX - len(middle)] + middle + suffix
+
+
+def _number(pod: Manifest, annotation: str) -> int:
+    text = manifest.annotation(pod, annotation)
+    return int(text) if text.isdigit() else 0
