@@ -4,6 +4,7 @@ A stop is a disruption: the pod leaves with 143, which the Job ignores, and no a
 of one attempt too. A pod that dies of its own counts. The Job makes the new pod after its back-off of ten seconds.
 """
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,14 @@ def save(*_):
 signal.signal(signal.SIGTERM, save)
 print("up", flush=True)
 time.sleep(600)
+"""
+
+
+ONCE = """
+import os, time
+print("up", flush=True)
+if os.environ["K8SDDP_ATTEMPT"] == "0":
+    time.sleep(600)
 """
 
 
@@ -53,7 +62,7 @@ def test_a_stopped_pod_leaves_alone_and_is_not_called_a_failure(
     """`run` and `get` say what is awaited, the ranks may save, the other pod stays, and attempt 1 trains."""
     name = ("asked", "deleted")[index]
     file = jobs.write(tmp_path, name, SLOW, image=user.cluster.image, nnodes=2, restart={"maxAttempts": 1})
-    with user.running("run", str(file)) as run:
+    with user.running("run", "--no-replace", str(file)) as run:
         run.until("[node 0] up")
         user.await_ready(name, 2)
         first = [user.pod(name, node)["metadata"]["name"] for node in range(2)]
@@ -85,7 +94,7 @@ def test_a_worker_that_is_killed_costs_an_attempt(user: User, tmp_path: Path, ma
     file = jobs.write(
         tmp_path, name, jobs.HOLD, image=user.cluster.image, nnodes=2, restart={"maxAttempts": max_attempts}
     )
-    with user.running("run", str(file)) as run:
+    with user.running("run", "--no-replace", str(file)) as run:
         run.until("[node 0] up")
         user.await_ready(name, 2)
         pod = user.pod(name, 1)["metadata"]["name"]
@@ -101,3 +110,28 @@ def test_a_worker_that_is_killed_costs_an_attempt(user: User, tmp_path: Path, ma
             said = f"attempt 0 ended: node 1 (pod {pod}"
             assert said in user.kubectl("logs", user.pod(name, 0)["metadata"]["name"])
             assert 130 == run.interrupt()
+
+
+@pytest.mark.parametrize("index", [0, 1], ids=["pod 0", "pod 1"])
+def test_an_attached_run_replaces_a_lost_pod_at_once(user: User, tmp_path: Path, index: int) -> None:
+    """The index gets one new pod, with the Job's own counts; attempt 1 trains and the job completes."""
+    if user.cluster.backend != "testbed":
+        pytest.skip("only on the test bed can a test kill the first process of a container")
+    name = f"replaced-{index}"
+    file = jobs.write(tmp_path, name, ONCE, image=user.cluster.image, nnodes=2, restart={"maxAttempts": 2})
+    with user.running("run", str(file)) as run:
+        run.until("[node 0] up")
+        user.await_ready(name, 2)
+        pod = user.pod(name, index)
+        old = pod["metadata"]["name"]
+        faults.kill(faults.pod_processes(user.cluster, user.namespace, old, containing="worker.pyz")[0])
+        killed = time.monotonic()
+        new = run.until(f"pod {old}", "; replaced by ").rpartition(" ")[2]
+        told = time.monotonic() - killed
+        user.kubectl("wait", "--for=jsonpath={.status.phase}=Running", f"--timeout={LIMIT - 5:g}s", f"pod/{new}")
+        print(f"pod {index} killed; replaced after {told:.2f} s, running after {time.monotonic() - killed:.2f} s")
+        run.until(f"{name} complete after")
+        assert 0 == run.process.wait(LIMIT)
+    found = [one for one in user.pods(name) if one["metadata"]["name"].startswith(f"{name}-{index}-")]
+    assert {new} == {one["metadata"]["name"] for one in found} - {old}
+    assert "1" == found[-1]["metadata"]["annotations"]["batch.kubernetes.io/job-index-failure-count"]

@@ -1,0 +1,126 @@
+"""Replacements as the Job controller would make them, and only where it would make one."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+
+from k8sddp import constants
+from k8sddp.plan import replacing
+from tests.unit.plan import observed
+
+NOW = datetime(2026, 11, 24, 0, 5, tzinfo=timezone.utc)
+FAILED = constants.ANNOTATION_BATCH_INDEX_FAILURE_COUNT
+IGNORED = constants.ANNOTATION_BATCH_INDEX_IGNORED_FAILURE_COUNT
+DISRUPTED = {"conditions": [{"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager"}]}
+
+
+def make_lost(exit_code: int = 137, **more: Any) -> dict[str, Any]:
+    """Return pod 1 after its container ended."""
+    return observed.make_ended_pod(1, exit_code=exit_code, **more)
+
+
+def due(job: dict[str, Any], *pods: dict[str, Any]) -> list[str]:
+    """Return the names of the pods that are to be replaced."""
+    return [pod["metadata"]["name"] for pod in replacing.due(job, pods, now=NOW)]
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "expected"),
+    [
+        pytest.param(137, True, id="killed"),
+        pytest.param(75, True, id="infrastructure"),
+        pytest.param(143, True, id="asked to stop"),
+        pytest.param(79, True, id="superseded"),
+        pytest.param(3, False, id="a rank's own code"),
+        pytest.param(77, False, id="preflight"),
+        pytest.param(0, False, id="complete"),
+    ],
+)
+def test_the_pod_failure_policy_decides(exit_code: int, expected: bool) -> None:
+    """What fails the Job is not replaced, what counts or is ignored is."""
+    assert expected == bool(due(observed.make_job(), observed.make_pod(0), make_lost(exit_code)))
+
+
+def test_a_follower_of_a_finished_gang_is_not_replaced() -> None:
+    """It left with 79 because the job has its end; its verdict says so."""
+    assert [] == due(observed.make_job(), make_lost(79, message=observed.make_verdict()))
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        pytest.param(observed.make_job(conditions={"FailureTarget": "x"}), id="failing"),
+        pytest.param(observed.make_job(conditions={"Complete": "x"}), id="complete"),
+        pytest.param(observed.make_job(spec={"suspend": True}), id="suspended"),
+        pytest.param(observed.make_job(deletionTimestamp="2026-11-24T00:04:00Z"), id="deleted"),
+    ],
+)
+def test_a_job_that_does_not_run_gets_no_pods(job: dict[str, Any]) -> None:
+    """Its controller would remove them at once."""
+    assert [] == due(job, make_lost())
+
+
+def test_an_index_that_has_its_pod_gets_none() -> None:
+    """The Job controller, or another client, was quicker."""
+    newer = observed.make_pod(1, creationTimestamp="2026-11-24T00:02:00Z", name="digits-1-newer")
+    assert [] == due(observed.make_job(), make_lost(), newer)
+
+
+def test_an_index_over_its_limit_fails_the_job_instead() -> None:
+    """backoffLimitPerIndex counts by the same annotation."""
+    job = observed.make_job(spec={"backoffLimitPerIndex": 2})
+    assert [True, True, False] == [bool(due(job, make_lost(annotations={FAILED: str(number)}))) for number in range(3)]
+    assert due(job, make_lost(143, annotations={FAILED: "2"}))
+
+
+def test_a_pod_on_a_dead_kube_node_is_replaced_after_its_grace() -> None:
+    """Its kubelet never says that it ended; a pod that is merely being deleted is left alone."""
+    job = observed.make_job()
+    at = {"deletionTimestamp": "2026-11-24T00:04:57Z"}
+    assert ["digits-1-abcde"] == due(job, observed.make_pod(1, status=DISRUPTED, **at))
+    assert [] == due(job, observed.make_pod(1, status=DISRUPTED, deletionTimestamp="2026-11-24T00:05:10Z"))
+    assert [] == due(job, observed.make_pod(1, **at))
+    assert replacing.awaits_end([observed.make_pod(1, **at)])
+    assert not replacing.awaits_end([observed.make_pod(1)])
+
+
+@pytest.mark.parametrize(
+    ("pod", "expected"),
+    [
+        pytest.param(make_lost(137), (1, 0), id="killed"),
+        pytest.param(make_lost(143), (0, 1), id="asked to stop"),
+        pytest.param(make_lost(137, status=DISRUPTED), (0, 1), id="evicted"),
+        pytest.param(make_lost(137, annotations={FAILED: "2", IGNORED: "3"}), (3, 3), id="counted before"),
+    ],
+)
+def test_the_counts_go_on(pod: dict[str, Any], expected: tuple[int, int]) -> None:
+    """Failures and ignored ends of the index, as getNewIndexFailureCounts has them."""
+    assert expected == replacing.counts(observed.make_job(), pod)
+
+
+def test_the_replacement_is_a_pod_of_the_job() -> None:
+    """Labels, owner, finalizer, host name, index and counts; made twice it has the same name."""
+    job = observed.make_job()
+    job["spec"]["template"]["metadata"]["labels"][constants.LABEL_BATCH_CONTROLLER_UID] = observed.JOB_UID
+    pod = replacing.replacement(job, make_lost())
+    metadata = pod["metadata"]
+    assert metadata["name"].startswith("digits-1-")
+    assert metadata["name"] == replacing.replacement(job, make_lost())["metadata"]["name"]
+    assert metadata["name"] != replacing.replacement(job, make_lost(uid="another"))["metadata"]["name"]
+    assert ("1", observed.JOB_UID) == (
+        metadata["labels"][constants.LABEL_BATCH_INDEX],
+        metadata["labels"][constants.LABEL_BATCH_CONTROLLER_UID],
+    )
+    assert ["batch.kubernetes.io/job-tracking"] == metadata["finalizers"]
+    assert [("Job", observed.JOB_UID, True)] == [
+        (owner["kind"], owner["uid"], owner["controller"]) for owner in metadata["ownerReferences"]
+    ]
+    assert "blockOwnerDeletion" not in metadata["ownerReferences"][0]
+    assert {constants.LABEL_BATCH_INDEX: "1", FAILED: "1"} == {
+        key: value for key, value in metadata["annotations"].items() if key.startswith("batch.")
+    }
+    assert "digits-1" == pod["spec"]["hostname"]
+    assert "JOB_COMPLETION_INDEX" in [entry["name"] for entry in pod["spec"]["containers"][0]["env"]]
