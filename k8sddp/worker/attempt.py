@@ -161,7 +161,9 @@ class NodeAttempt:
         if self._grace:
             self._grace.cancel()
             self._grace = None
-        process_tree.end(self._events, self._close)
+        # ranks that end by themselves end their helpers first, whose pids then nobody knows
+        patience = 0.0 if self._failed or self._pids else self._memory.patience
+        process_tree.end(self._events, self._close, patience=patience)
 
     def _close(self, sweep: process_tree.Sweep) -> None:
         for source in self._sources.values():

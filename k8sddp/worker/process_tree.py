@@ -17,6 +17,8 @@ from . import loop
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 ROUND = 0.002  # seconds between two walks
+PATIENT_ROUND = 0.02  # the same while only CLEANER is left
+CLEANER = b"torch_shm_manag"  # removes shared memory 2 s after its last user (torch/lib/libshm/manager.cpp), cut at 15
 MAX_DEPTH = 64  # generations below the worker that are followed
 LIMIT = 5.0  # seconds after which what still lives is given up
 
@@ -83,10 +85,11 @@ def is_below(pid: int, root: int) -> bool:
     return pid == root
 
 
-def end(events: loop.Loop, done: Callable[[Sweep], None], *, root: int = 0) -> None:
-    """Kill all descendants of `root` (this process), then call `done`."""
+def end(events: loop.Loop, done: Callable[[Sweep], None], *, root: int = 0, patience: float = 0.0) -> None:
+    """Kill all descendants of `root` (this process), then call `done`; torch's CLEANER may take `patience` seconds."""
     root = root or os.getpid()
     deadline = events.now() + LIMIT
+    patient = events.now() + patience
     seen: set[int] = set()
 
     def walk() -> None:
@@ -96,9 +99,11 @@ def end(events: loop.Loop, done: Callable[[Sweep], None], *, root: int = 0) -> N
         if not left or events.now() >= deadline:
             done(Sweep(left, frozenset(seen)))
             return
+        spared = {pid for pid in left if events.now() < patient and _name(pid) == CLEANER}
         for pid in left:
-            send(pid, signal.SIGKILL)
-        events.after(ROUND, walk)
+            if pid not in spared:
+                send(pid, signal.SIGKILL)
+        events.after(ROUND if len(spared) < len(left) else PATIENT_ROUND, walk)
 
     walk()
 
@@ -132,3 +137,11 @@ def _parent(pid: str) -> int:
     except OSError:
         return 0
     return int(text[text.rindex(b")") + 2 :].split(None, 2)[1])  # the name in parentheses may hold anything
+
+
+def _name(pid: int) -> bytes:
+    try:
+        with open("/proc/%d/comm" % pid, "rb") as file:
+            return file.read().rstrip(b"\n")
+    except OSError:
+        return b""

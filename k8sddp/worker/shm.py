@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection
 from typing import NamedTuple, Optional
 
 MACHINE = "/dev/shm"  # where shm_open(3) and sem_open(3) work, in a pod and anywhere
+PATIENCE = 2.5
 LIMIT = 2.0  # seconds for one sweep; what is left then goes with the next one
 
 # Names with the pid of their maker: pattern, base of the number
@@ -44,12 +45,18 @@ class SharedMemory:
         self._machine = machine
         self._now = now
         self._before = {(entry.name, entry.inode()) for entry in _entries(folder)}
+        self._shared = not _same(folder, machine)
+
+    @property
+    def patience(self) -> float:
+        """Return the seconds that torch's own cleaning is worth: only it knows every maker on a shared machine."""
+        return PATIENCE if self._shared else 0.0
 
     def sweep(self, ended: Collection[int]) -> Sweep:
         """Remove what the processes `ended` left; to be called when no rank of this pod lives."""
         deadline = self._now() + LIMIT
         found = [entry for entry in _entries(self._folder) if (entry.name, entry.inode()) not in self._before]
-        if not _same(self._folder, self._machine):
+        if self._shared:
             pids = {pid for pid in ended if not os.path.exists("/proc/%d" % pid)}
             found += [entry for entry in _entries(self._machine) if maker(entry.name) in pids]
         removed: list[str] = []

@@ -61,12 +61,14 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("method", ["env", "tcp"])
-def test_ddp_trains_over_two_nodes(tmp_path: Path, method: str) -> None:
-    """Both ways of joining form one world of two through torchrun."""
-    with workers.Gang(tmp_path, DDP, method, "", nnodes=2, torch="").start() as gang:
-        assert [0, 0] == gang.wait()
+@pytest.mark.parametrize(("launcher", "nnodes"), [("torchrun", 2), ("direct", 2), ("direct", 1)])
+def test_ddp_trains(tmp_path: Path, method: str, launcher: str, nnodes: int) -> None:
+    """Both ways of joining form one world of two, with torchrun and without."""
+    options = {"launcher": launcher, "nproc_per_node": str(2 // nnodes), "torch": ""}
+    with workers.Gang(tmp_path, DDP, method, "", nnodes=nnodes, **options).start() as gang:
+        assert [0] * nnodes == gang.wait()
     assert "[rank 0] world 2\n" in gang.pods[0].log
-    assert "[rank 1] world 2\n" in gang.pods[1].log
+    assert "[rank 1] world 2\n" in gang.pods[-1].log
 
 
 def test_dollars_in_arguments_arrive_as_they_were_written(tmp_path: Path) -> None:
@@ -78,23 +80,34 @@ def test_dollars_in_arguments_arrive_as_they_were_written(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("nnodes", "ending", "code", "said"),
+    ("launcher", "nnodes", "ending", "code", "said"),
     [
-        pytest.param(2, "raise ValueError('bad data')", 1, "raised ValueError: bad data", id="exception"),
-        pytest.param(2, "sys.exit(3)", 3, "exited with code 3", id="sys.exit"),
-        pytest.param(2, "os.kill(os.getpid(), 9)", 64, "was killed by SIGKILL", id="kill"),
+        pytest.param("torchrun", 2, "raise ValueError('bad data')", 1, "raised ValueError: bad data", id="exception"),
+        pytest.param("torchrun", 2, "sys.exit(3)", 3, "exited with code 3", id="sys.exit"),
+        pytest.param("torchrun", 2, "os.kill(os.getpid(), 9)", 64, "was killed by SIGKILL", id="kill"),
         pytest.param(
-            2, "dist.destroy_process_group(); raise ValueError('x')", 1, "raised ValueError: x", id="destroyed"
+            "torchrun",
+            2,
+            "dist.destroy_process_group(); raise ValueError('x')",
+            1,
+            "raised ValueError: x",
+            id="destroyed",
         ),
-        pytest.param(1, "os.kill(os.getpid(), 9)", 64, "was killed by SIGKILL", id="kill on one node"),
+        pytest.param("torchrun", 1, "os.kill(os.getpid(), 9)", 64, "was killed by SIGKILL", id="kill on one node"),
+        pytest.param(
+            "torchrun", 1, "sys.exit(0)", 64, "exited with code 0 while other ranks still trained", id="leaves one node"
+        ),
+        pytest.param("direct", 2, "os.kill(os.getpid(), 9)", 64, "was killed by SIGKILL", id="direct, kill"),
+        pytest.param("direct", 1, "raise ValueError('x')", 1, "raised ValueError: x", id="direct, exception"),
+        pytest.param("direct", 1, "sys.exit(0)", 64, "exited with code 0 while other", id="direct, leaves"),
     ],
 )
 def test_the_rank_that_failed_is_blamed_not_the_one_that_waited(
-    tmp_path: Path, nnodes: int, ending: str, code: int, said: str
+    tmp_path: Path, launcher: str, nnodes: int, ending: str, code: int, said: str
 ) -> None:
     """Rank 1 fails while rank 0 sits in all_reduce and raises gloo's error first or second."""
-    nproc = str(2 // nnodes)
-    with workers.Gang(tmp_path, DDP, "env", ending, nnodes=nnodes, nproc_per_node=nproc, torch="").start() as gang:
+    options = {"launcher": launcher, "nproc_per_node": str(2 // nnodes), "torch": ""}
+    with workers.Gang(tmp_path, DDP, "env", ending, nnodes=nnodes, **options).start() as gang:
         assert [code, 79][:nnodes] == gang.wait()
     assert (1, True) == (gang.pods[0].cause["rank"], said in str(gang.pods[0].cause["message"])), gang.pods[0].log
 
@@ -123,3 +136,53 @@ def test_a_spawned_rank_that_failed_is_blamed(tmp_path: Path, ending: str, code:
     ).start() as gang:
         assert [code, 79] == gang.wait()
     assert (1, True) == (gang.pods[0].cause["rank"], said in str(gang.pods[0].cause["message"])), gang.pods[0].log
+
+
+LOADER = """
+import os, sys
+import torch
+import torch.distributed as dist
+import torch.multiprocessing
+from torch.utils.data import DataLoader, Dataset
+
+class Squares(Dataset):
+    def __len__(self):
+        return 100_000
+    def __getitem__(self, index):
+        if index < 4:
+            note(os.getpid())
+        return torch.full((1000,), float(index))
+
+def note(pid):
+    with open(os.path.join(sys.argv[1], str(pid)), "w"):
+        pass
+
+if __name__ == "__main__":
+    torch.multiprocessing.set_sharing_strategy("file_system")
+    dist.init_process_group("gloo")
+    rank, attempt = dist.get_rank(), os.environ["K8SDDP_ATTEMPT"]
+    note(os.getpid())
+    for step, batch in enumerate(DataLoader(Squares(), batch_size=2, num_workers=2, prefetch_factor=8)):
+        dist.all_reduce(batch)
+        if step == 20:
+            break
+        if step == 10 and attempt == "0" and rank == 1:
+            os.kill(os.getpid(), 9)
+    print("finished in attempt", attempt)
+    dist.destroy_process_group()
+"""
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "direct"])
+def test_loader_workers_and_their_segments_go_with_the_attempt(tmp_path: Path, launcher: str) -> None:
+    """A rank with two DataLoader workers is killed: no process and no shared memory of any of them is left."""
+    (tmp_path / "pids").mkdir()
+    options = {"launcher": launcher, "nproc_per_node": "2", "max_attempts": "2", "torch": ""}
+    with workers.Gang(tmp_path, LOADER, str(tmp_path / "pids"), **options).start() as gang:
+        assert [0] == gang.wait()
+    assert 2 == gang.pods[0].log.count("finished in attempt 1")
+    pids = {path.name for path in (tmp_path / "pids").iterdir()}
+    assert len(pids) >= 8
+    left = [path.name for path in Path("/dev/shm").iterdir() if path.name.startswith("torch_")]
+    assert [] == [name for name in left if name.split("_")[1] in pids]
+    assert "[k8sddp] removed what the ranks left in shared memory: /dev/shm/torch_" in gang.pods[0].log
