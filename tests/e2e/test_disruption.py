@@ -127,9 +127,7 @@ def test_an_attached_run_replaces_a_lost_pod_at_once(user: User, tmp_path: Path,
         faults.kill(faults.pod_processes(user.cluster, user.namespace, old, containing="worker.pyz")[0])
         killed = time.monotonic()
         new = run.until(f"pod {old}", "; replaced by ").rpartition(" ")[2]
-        told = time.monotonic() - killed
-        user.kubectl("wait", "--for=jsonpath={.status.phase}=Running", f"--timeout={LIMIT - 5:g}s", f"pod/{new}")
-        print(f"pod {index} killed; replaced after {told:.2f} s, running after {time.monotonic() - killed:.2f} s")
+        print(f"pod {index} killed; replaced after {time.monotonic() - killed:.2f} s")
         run.until(f"{name} complete after")
         assert 0 == run.process.wait(LIMIT)
     found = [one for one in user.pods(name) if one["metadata"]["name"].startswith(f"{name}-{index}-")]
