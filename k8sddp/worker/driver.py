@@ -12,7 +12,19 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import Optional, Union
 
-from . import attempt, exit_codes, loop, names, node_env, preflight, process_tree, rank_output, root_cause, shm
+from . import (
+    attempt,
+    exit_codes,
+    loop,
+    names,
+    node_env,
+    preflight,
+    process_tree,
+    rank_output,
+    root_cause,
+    shm,
+    status,
+)
 from .gang import coordinator, dialer, member, messages, plan, retrying, roster, server
 from .launcher import rank_env
 
@@ -26,6 +38,14 @@ READINESS = {
     member.WAITING: "waiting for the other nodes",
     member.RUNNING: "starting",
     member.ENDING: "ending an attempt",
+    member.LEAVING: "ending",
+}
+
+STATES = {  # and in /status
+    member.SEEKING: "joining",
+    member.WAITING: "waiting",
+    member.RUNNING: "training",
+    member.ENDING: "restarting",
     member.LEAVING: "ending",
 }
 
@@ -87,6 +107,29 @@ class Driver:
         if self._ready:
             return 200, "training"
         return 503, READINESS[self._member.state]
+
+    def facts(self) -> status.Facts:
+        """Return what /status and /metrics tell."""
+        node, known = self._node, self._member.memory
+        ledger = self._gang.ledger if self._gang else None
+        with open("/proc/self/statm", encoding="ascii") as file:
+            rss = status.resident_bytes(file.read(), os.sysconf("SC_PAGE_SIZE"))
+        return status.Facts(
+            job=node.job,
+            node_rank=node.node_rank,
+            nnodes=node.nnodes,
+            nproc_per_node=node.nproc_per_node,
+            pod=node.pod_name,
+            kube_node=node.kube_node,
+            state="training" if self._ready else STATES[self._member.state],
+            attempt=known.attempt if known.attempt >= 0 else None,
+            max_attempts=node.max_attempts,
+            spent=ledger.spent if ledger else known.spent,
+            history=ledger.history if ledger else known.history,
+            nodes=self._gang.states() if self._gang else {},
+            ranks=self._ranks.progress() if self._ranks and self._ready else (),
+            rss=rss,
+        )
 
     def _plan(self) -> plan.Plan:
         node = self._node

@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import Optional
 
-from . import code_zip, driver, http_server, loop, node_env, preflight, process_tree, rank_output, root_cause
+from . import code_zip, driver, http_server, loop, node_env, preflight, process_tree, rank_output, root_cause, status
 from .gang import messages
 from .launcher import rank_env
 
@@ -97,7 +97,12 @@ def _prepare(
     )
     place = rank_env.Place(sys.executable or "python3", "", instrument_dir(), environ)
     node_driver = driver.Driver(events, sink, node, words, own=own, place=place, listener=listener)
-    routes = {"/healthz": lambda: (200, "ok"), "/readyz": node_driver.readiness}
+    routes: dict[str, http_server.Route] = {
+        "/healthz": (http_server.TEXT, lambda: (200, "ok")),
+        "/readyz": (http_server.TEXT, node_driver.readiness),
+        "/status": (http_server.JSON, lambda: (200, status.to_json(node_driver.facts()))),
+        "/metrics": (http_server.METRICS, lambda: (200, status.to_metrics(node_driver.facts()))),
+    }
     http_server.HttpServer(events, http, routes)
     sink.say("node %d of %d, pod %s, torch %s" % (node.node_rank, node.nnodes, node.pod_name, version))
     return node_driver

@@ -8,7 +8,11 @@ from hypothesis import strategies as st
 
 from k8sddp.worker import http_server
 
-ROUTES = {"/healthz": lambda: (200, "ok"), "/readyz": lambda: (503, "waiting")}
+ROUTES = {
+    "/healthz": (http_server.TEXT, lambda: (200, "ok")),
+    "/readyz": (http_server.TEXT, lambda: (503, "waiting")),
+    "/status": (http_server.JSON, lambda: (200, "{}")),
+}
 
 
 @pytest.mark.parametrize(
@@ -35,6 +39,15 @@ def test_the_length_is_the_bodys() -> None:
     head, _, body = http_server.response(b"GET /healthz HTTP/1.1\r\n\r\n", ROUTES).partition(b"\r\n\r\n")
     assert (b"ok\n", True) == (body, b"Content-Length: 3" in head)
     assert http_server.response(b"HEAD /healthz HTTP/1.1\r\n\r\n", ROUTES).endswith(b"\r\n\r\n")
+
+
+def test_the_type_is_the_routes() -> None:
+    """JSON is called so, and a mistake is text."""
+    types = [
+        next(line for line in http_server.response(request, ROUTES).split(b"\r\n") if line.startswith(b"Content-Type"))
+        for request in (b"GET /status HTTP/1.1\r\n\r\n", b"GET /nothing HTTP/1.1\r\n\r\n")
+    ]
+    assert [b"Content-Type: application/json", b"Content-Type: text/plain; charset=utf-8"] == types
 
 
 @given(st.binary(max_size=200))

@@ -1,0 +1,80 @@
+"""/status and /metrics: what they tell, in forms that others can read, and nothing secret."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from k8sddp.worker import rank_page, status
+from tests.unit.worker import workers
+
+FACTS = status.Facts(
+    job='di"gits\\',
+    node_rank=0,
+    nnodes=2,
+    nproc_per_node=1,
+    pod="digits-0-abcde",
+    kube_node="node-a",
+    state="training",
+    attempt=1,
+    max_attempts=4,
+    spent=1,
+    history=({"attempt": 0, "counted": True, "message": "rank 1 was killed"},),
+    nodes={0: "training", 1: "missing"},
+    ranks=(
+        rank_page.Progress(0, 17, 30, 31, 30, 0.5, 0.25),
+        rank_page.Progress(1, None, None, 0, 0, None, None),
+    ),
+    rss=1024,
+)
+
+
+def test_metrics_are_what_prometheus_reads() -> None:
+    """Every sample has its type; labels are escaped; a rank of which nothing is known has no steps rather than none."""
+    families = {family.name: family for family in text_string_to_metric_families(status.to_metrics(FACTS) + "\n")}
+    assert {family.type for family in families.values()} <= {"gauge", "counter"}
+    found = {
+        (sample.name, sample.labels.get("rank", "")): sample.value
+        for family in families.values()
+        for sample in family.samples
+    }
+    assert (1, 1, 4) == tuple(found[f"k8sddp_{name}", ""] for name in ("attempt", "attempts_spent", "attempts_limit"))
+    assert (30, 0.25, 0.5) == tuple(
+        found[f"k8sddp_{name}", "0"] for name in ("steps_total", "step_seconds", "step_age_seconds")
+    )
+    assert ("k8sddp_steps_total", "1") not in found
+    assert {'di"gits\\'} == {sample.labels["job"] for family in families.values() for sample in family.samples}
+
+
+def test_status_is_json_with_each_ranks_phase() -> None:
+    """In forward as long as it was entered once more than left; starting before anything was seen."""
+    told = json.loads(status.to_json(FACTS))
+    assert (1, 1, {"0": "training", "1": "missing"}) == (told["attempt"], told["spent"], told["nodes"])
+    assert [("forward", 30), ("starting", None)] == [(rank["phase"], rank["step"]) for rank in told["ranks"]]
+    assert "rank 1 was killed" == told["history"][0]["message"]
+
+
+def test_a_worker_tells_both_over_a_restart(tmp_path: Path) -> None:
+    """Attempt, budget and history move on, on node 0 and on the other; no key of the join is shown."""
+    script = """
+import os, sys, time
+if os.environ["K8SDDP_ATTEMPT"] == "0":
+    sys.exit(int(os.environ["RANK"]) * 3)
+print("up", flush=True)
+time.sleep(100)
+"""
+    with workers.Gang(tmp_path, script, nnodes=2, launcher="direct", max_attempts="3").start() as gang:
+        for pod in gang.pods:
+            pod.wait_for("] up")
+        for node in (0, 1):
+            code, text = gang.get("/status", node)
+            told = json.loads(text)
+            assert (200, 1, 1, "training") == (code, told["attempt"], told["spent"], told["state"])
+            assert ["rank 1 (pod digits-1, node node-b) exited with code 3"] == [
+                entry["message"] for entry in told["history"]
+            ]
+            assert "3f0c6a52" not in text
+            assert "k8sddp_attempt{" in gang.get("/metrics", node)[1]
+        assert {"0": "training", "1": "training"} == json.loads(gang.get("/status", 0)[1])["nodes"]
