@@ -136,7 +136,7 @@ class Driver:
         return plan.Plan(
             job=node.job,
             master_addr=self._host,
-            first_port=node.master_port(0),
+            first_port=node.first_master_port,
             token=os.urandom(4).hex(),
             max_attempts=node.max_attempts,
             rules=retrying.Rules(node.fail_on, node.retry_on),

@@ -13,7 +13,7 @@ NNODES = "K8SDDP_NNODES"
 NPROC_PER_NODE = "K8SDDP_NPROC_PER_NODE"
 BACKEND = "K8SDDP_BACKEND"  # nccl | gloo
 LAUNCHER = "K8SDDP_LAUNCHER"  # torchrun | direct | spawn
-PORT = "K8SDDP_PORT"  # gang; + 1: HTTP; + 10 + attempt: MASTER_PORT
+PORT = "K8SDDP_PORT"  # gang; + 1: HTTP; from + 10 on: MASTER_PORTs (gang/ports.py)
 JOIN_TIMEOUT = "K8SDDP_JOIN_TIMEOUT"  # seconds for all members to be there
 MAX_ATTEMPTS = "K8SDDP_MAX_ATTEMPTS"
 FAIL_ON = "K8SDDP_FAIL_ON"  # exit codes of a rank that end the job at once, as 3,137; empty: none
@@ -121,9 +121,10 @@ class NodeEnv(NamedTuple):
         """Return the port of /healthz, /readyz and /status."""
         return self.port + HTTP_PORT_OFFSET
 
-    def master_port(self, attempt: int) -> int:
-        """Return MASTER_PORT of an attempt: a fresh one each time is what fences attempts from each other."""
-        return self.port + MASTER_PORT_OFFSET + attempt
+    @property
+    def first_master_port(self) -> int:
+        """Return the first MASTER_PORT: a fresh one for each attempt is what fences them from each other."""
+        return self.port + MASTER_PORT_OFFSET
 
 
 def parse(environ: Mapping[str, str]) -> NodeEnv:

@@ -17,7 +17,7 @@ def test_the_environment_becomes_values(tmp_path: Path) -> None:
     assert ((), ()) == (node.fail_on, node.retry_on)
     codes = node_env.parse(workers.make_env(0, tmp_path, 29400, K8SDDP_FAIL_ON="3,137", K8SDDP_IGNORED_COUNT="2"))
     assert ((3, 137), 2) == (codes.fail_on, codes.ignored_count)
-    assert (29401, 29410, 29413) == (node.http_port, node.master_port(0), node.master_port(3))
+    assert (29401, 29410) == (node.http_port, node.first_master_port)
 
 
 @pytest.mark.parametrize(
