@@ -1,7 +1,7 @@
 """Gangs under real torchrun that lose a rank, a launcher or a pod in the middle of training: each time they go on.
 
-K8SDDP_TEST_REPEATS=20 repeats every fault twenty times, under every launcher. Without it those run that `--fault` cannot
-bring about; test_faults.py has the others.
+K8SDDP_TEST_REPEATS=20 repeats every fault twenty times, under every launcher. Without it those run that `--fault`
+cannot bring about; test_faults.py has the others.
 """
 
 from __future__ import annotations
