@@ -1,13 +1,18 @@
-"""Print every figure as a JSON line; `python -m tests.bench startup` (or `launching`, `restarting`) for one group."""
+"""Print every figure as a JSON line; `python -m tests.bench startup` (or another of GROUPS) for one group."""
 
 from __future__ import annotations
 
 import json
 import sys
 
-from tests.bench import launching, restarting, startup
+from tests.bench import applying, launching, restarting, startup
 
-GROUPS = {"startup": startup.figures, "launching": launching.figures, "restarting": restarting.figures}
+GROUPS = {
+    "startup": startup.figures,
+    "launching": launching.figures,
+    "restarting": restarting.figures,
+    "applying": applying.figures,
+}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or GROUPS:
