@@ -110,6 +110,7 @@ def _nodes(status: plan.JobStatus, shape: jobs.Shape, *, titled: bool) -> str:
         lines.insert(0, f"{status.name}:")
     if status.waiting:
         lines.append(f"waiting: {status.waiting}")
+    lines.extend(status.history)
     if status.first_failure:
         lines.append(f"first failure: {status.first_failure}")
     if status.traceback:

@@ -85,6 +85,20 @@ def first(job: Manifest, pods: Sequence[Manifest]) -> Failure:
     return Failure(killed or _by_exit_code(pods) or _job_sentence(job, condition), code)
 
 
+def history(pods: Iterable[Manifest]) -> tuple[str, ...]:
+    """Return one line for each attempt that ended before the last one, as the gang's verdict tells them."""
+    for pod in sorted(pods, key=pod_facts.index_of):
+        entries = verdict_of(pod).get("history")
+        if isinstance(entries, Sequence) and not isinstance(entries, str) and entries:
+            return tuple(_earlier(one) for one in entries if isinstance(one, Mapping))
+    return ()
+
+
+def _earlier(entry: Mapping[str, Any]) -> str:
+    free = " (a disruption, not counted)" if entry.get("counted") is False else ""
+    return f"attempt {entry.get('attempt')} ended: {_text(entry.get('message'))}{free}"
+
+
 def loss(pod: Manifest) -> str:
     """Return why a pod is lost, in a few words that begin with the pod."""
     ended = pod_facts.terminated(pod) or {}

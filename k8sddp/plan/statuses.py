@@ -50,6 +50,7 @@ class JobStatus:
     waiting: str = ""  # one sentence why it does not run
     first_failure: str = ""  # one sentence; empty where nothing failed
     traceback: str = ""  # last lines of the failing rank's
+    history: tuple[str, ...] = ()  # how earlier attempts ended, one sentence each; of the finished job
     exit_code: int | None = None  # of the finished job
 
     @property
@@ -77,6 +78,7 @@ def status(job: Manifest, pods: Sequence[Manifest], events: Sequence[Manifest], 
         waiting="" if ended else waiting.reason(job, pods, events),
         first_failure=failure.sentence,
         traceback=failure.traceback,
+        history=failures.history(newest.values()) if ended or state == "Failing" else (),
         exit_code=(0 if state == "Complete" else failure.exit_code) if ended else None,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timezone
 from typing import Any
 
@@ -151,3 +152,19 @@ def test_running_job_waits_for_nothing() -> None:
     """The sentence is there only when something is not as it should be."""
     assert "" == status().waiting
     assert "" != status(pods=()).waiting
+
+
+def test_earlier_attempts_are_told_when_the_job_has_ended() -> None:
+    """One sentence each, from the verdict of the lowest index; what is not a history is passed over."""
+    history = [
+        {"attempt": 0, "counted": True, "message": "rank 1 (pod digits-1-x) was killed by SIGKILL"},
+        {"attempt": 1, "counted": False, "message": "node 0 (pod digits-0-y) was asked to stop (SIGTERM)"},
+        "nonsense",
+    ]
+    message = json.dumps({"schema": 1, "outcome": "complete", "first_failure": None, "history": history})
+    pods = [make_ended_pod(0, exit_code=0, message=message), make_ended_pod(1, exit_code=0)]
+    told = status(make_job(conditions={"Complete": "SuccessPolicy"}), pods)
+    assert (
+        "attempt 0 ended: rank 1 (pod digits-1-x) was killed by SIGKILL",
+        "attempt 1 ended: node 0 (pod digits-0-y) was asked to stop (SIGTERM) (a disruption, not counted)",
+    ) == told.history
