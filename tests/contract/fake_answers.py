@@ -28,6 +28,10 @@ def not_found(resource: str, name: str) -> Refused:
     return Refused(404, "NotFound", f'{resource} "{name}" not found', name=name, kind=resource.partition(".")[0])
 
 
+def already_exists(resource: str, name: str) -> Refused:
+    return Refused(409, "AlreadyExists", f'{resource} "{name}" already exists', name=name, kind=resource)
+
+
 def forbidden(user: str, verb: str, plural: str, *, group: str, namespace: str) -> Refused:
     resource = plural + (f".{group}" if group else "")
     text = f'{resource} is forbidden: User "{user}" cannot {verb} resource "{plural}" in API group "{group}"'

@@ -60,6 +60,8 @@ class Store:
             raise fake_answers.not_found("namespaces", namespace)
         created = copy.deepcopy(manifest)
         metadata = created["metadata"]
+        if (kind.plural, namespace, metadata["name"]) in self.objects:
+            raise fake_answers.already_exists(kind.plural, metadata["name"])
         metadata.update(namespace=namespace, uid=str(uuid.uuid4()), creationTimestamp=now(), generation=1)
         fake_kinds.set_defaults(kind, created)
         if dry_run:

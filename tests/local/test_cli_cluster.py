@@ -302,6 +302,26 @@ def test_interrupting_run_detaches_and_leaves_the_job(user: User) -> None:
     assert OBJECTS == user.fake.names("pods")
 
 
+def test_an_attached_run_replaces_a_lost_pod(user: User) -> None:
+    """Which pod, where, why, and by which; nobody who may not create pods is bothered twice."""
+    with user.starts("run", "job.yaml") as process:
+        read_until(process, "job.batch/digits created")
+        read_until(process, "waiting: ")
+        first, second = user.pods()
+        user.fake.run_pod(second, kube_node="node-b")
+        user.fake.end_container(second, 137, reason="OOMKilled")
+        line = read_until(process, "; replaced by ")
+        assert f"pod {second} (Kubernetes Node node-b) ran out of memory (OOMKilled, limit " in line
+        assert line.split()[-1] in [pod["metadata"]["name"] for pod in user.fake.pods("digits")]
+        user.fake.forbidden.add(("create", "pods"))
+        user.fake.run_pod(first)
+        user.fake.end_container(first, 143)
+        line = read_until(process, "it cannot be replaced at once")
+        assert f"pod {first} (Kubernetes Node node-a) was asked to stop; " in line
+        process.send_signal(signal.SIGINT)
+        read_until(process, "come back")
+
+
 def test_warnings_of_the_api_server_are_shown_on_stderr(user: User) -> None:
     """A Pod Security warning at creation is the only early sign of pods that will never appear."""
     user.fake.warnings["jobs"] = "would violate PodSecurity"
