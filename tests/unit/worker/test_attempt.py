@@ -65,6 +65,7 @@ class Node:
         self.memory = shm.SharedMemory(str(folder / "memory"), machine=str(folder / "memory"))
         self.told: list[tuple[str, object]] = []
         self.failures: list[root_cause.Failure] = []
+        self.python = sys.executable
         self.number = -1
 
     def start(self) -> attempt.NodeAttempt:
@@ -80,7 +81,7 @@ class Node:
         ranks = attempt.NodeAttempt(
             self.events, self.sink, self.node, folder=folder, memory=self.memory, reports=reports
         )
-        place = rank_env.Place(sys.executable, folder, main.instrument_dir(), self.environ)
+        place = rank_env.Place(self.python, folder, main.instrument_dir(), self.environ)
         ranks.start(gangs.make_attempt(self.number), (str(self.folder / "train.py"),), place=place)
         return ranks
 
@@ -102,6 +103,11 @@ class Node:
         look()
         self.events.run()
         assert condition(), f"it did not happen: {self.told}, {self.text()}"
+
+    def wait(self, seconds: float) -> None:
+        """Serve the loop for so long."""
+        until = time.monotonic() + seconds
+        self.run_until(lambda: time.monotonic() >= until)
 
     def end(self, ranks: attempt.NodeAttempt, *, grace: bool = False) -> None:
         """End an attempt and wait for the answer."""
@@ -161,12 +167,16 @@ def test_nothing_of_an_attempt_outlives_its_end(tmp_path: Path, launcher: str) -
         assert before == (descriptors(), names(tmp_path))
         assert () == process_tree.descendants(os.getpid())
         assert [] == list(node.events._children)
-    node.events.after(0.6, lambda: node.told.append(("later", None)))
-    node.run_until(lambda: bool(node.told))
-    assert [("later", None)] == node.told
+    node.wait(0.6)
+    assert [] == node.told
 
 
-DEAF = "import signal, time\nsignal.signal(15, signal.SIG_IGN)\nprint('up', flush=True)\ntime.sleep(100)\n"
+DEAF = """
+import signal, time
+signal.signal(15, lambda *_: print("asked", flush=True))
+print("up", flush=True)
+time.sleep(100)
+"""
 
 
 @pytest.mark.parametrize("launcher", ["torchrun", "direct", "spawn"])
@@ -178,12 +188,16 @@ def test_an_end_without_grace_overtakes_one_with(tmp_path: Path, launcher: str) 
     node.run_until(node.says("up"))
     answers: list[str] = []
     ranks.end(lambda left: answers.append(f"grace {left}"), grace=True)
+    node.run_until(node.says("asked"))
     ranks.end(lambda left: answers.append(f"again {left}"), grace=True)
+    node.wait(0.1)
     assert [] == answers
     ranks.end(lambda left: answers.append(f"at once {left}"), grace=False)
-    node.run_until(lambda: len(answers) == 3)
+    ranks.end(lambda left: answers.append(f"twice {left}"), grace=False)
+    node.run_until(lambda: len(answers) == 4)
     ranks.end(lambda left: answers.append(f"late {left}"), grace=True)
-    assert ["grace ()", "again ()", "at once ()", "late ()"] == answers
+    assert ["grace ()", "again ()", "at once ()", "twice ()", "late ()"] == answers
+    assert 1 == node.text().count("asked")
 
 
 @apart
@@ -194,11 +208,10 @@ def test_a_grace_that_was_overtaken_does_not_meet_the_next_attempt(tmp_path: Pat
     node.run_until(node.says("up"))
     ranks.end(lambda left: None, grace=True)
     node.end(ranks)
+    assert [] == [timer for timer in node.events._timers if timer.callback]
     following = node.start()
     node.run_until(lambda: node.text().count("up") == 2)
-    passed: list[bool] = []
-    node.events.after(0.7, lambda: passed.append(True))
-    node.run_until(lambda: bool(passed))
+    node.wait(0.7)
     assert 1 == len(process_tree.descendants(os.getpid()))
     node.end(following)
 
@@ -207,7 +220,7 @@ SAVES = """
 import signal, sys, time
 def save(*_):
     print("saved", flush=True)
-    sys.exit(9)
+    raise RuntimeError("interrupted")
 signal.signal(15, save)
 print("up", flush=True)
 time.sleep(100)
@@ -217,7 +230,7 @@ time.sleep(100)
 @pytest.mark.parametrize("launcher", ["torchrun", "direct", "spawn"])
 @apart
 def test_ranks_that_are_asked_to_end_are_no_failures(tmp_path: Path, launcher: str) -> None:
-    """Every rank gets SIGTERM once and saves; its exit code is no news."""
+    """Every rank gets SIGTERM and saves; the exception that it ends with is no news."""
     node = Node(tmp_path, SAVES, launcher=launcher, nproc_per_node="1" if launcher == "spawn" else "2")
     count = node.node.nproc_per_node
     ranks = node.start()
@@ -284,6 +297,21 @@ def tell(**record):
 """
 
 
+@apart
+def test_what_a_direct_rank_says_before_it_is_python_is_its_own(tmp_path: Path) -> None:
+    """A missing library of the interpreter, for one: with the rank's prefix, and as its last words."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho cannot load libpython\nexit 127\n")
+    python.chmod(0o755)
+    node = Node(tmp_path, "", launcher="direct")
+    node.python = str(python)
+    ranks = node.start()
+    node.run_until(lambda: ("over", None) in node.told)
+    assert "cannot load libpython" == node.failures[0].traceback
+    node.end(ranks)
+    assert "[rank 0] cannot load libpython\n" in node.text()
+
+
 def make_torchrun(folder: Path, body: str) -> str:
     """Write a torchrun of our own and return what PYTHONPATH must be for it."""
     package = folder / "torch" / "distributed"
@@ -315,26 +343,73 @@ time.sleep(100)
 
 
 @apart
-def test_what_torchrun_does_after_a_failure_is_a_consequence(tmp_path: Path) -> None:
-    """Rank 0 answers torchrun's SIGTERM with exit code 7 and rank 2 with 0: neither has failed nor left by itself."""
-    script = """
-import os, signal, sys, time
-rank = int(os.environ["RANK"])
-signal.signal(15, lambda *_: sys.exit(7 if rank == 0 else 0))
-open(f"up-{rank}", "w").close()
-while not all(os.path.exists(f"up-{other}") for other in range(3)):
-    time.sleep(0.01)
-if rank == 1:
-    raise RuntimeError("Connection closed by peer")
-time.sleep(100)
+def test_torchruns_end_is_waited_for_no_longer(tmp_path: Path) -> None:
+    """The rank that it reaped first has left before the account is closed, though rank 0 has failed since."""
+    body = """
+for rank, code in ((1, 0), (0, 3)):
+    child = subprocess.Popen([sys.executable, "-S", "-c", ""], env={})
+    child.wait()
+    if rank == 0:
+        tell(event="process", pid=os.getpid(), child_pid=child.pid, local_rank=0, exit_code=3)
+    else:
+        tell(event="start", pid=child.pid, rank=rank)
+sys.exit(1)
 """
-    os.chdir(tmp_path)
-    node = Node(tmp_path, script, nproc_per_node="3")
+    node = Node(tmp_path, "", nproc_per_node="2")
+    node.environ["PYTHONPATH"] = make_torchrun(tmp_path / "own", body)
     ranks = node.start()
     node.run_until(lambda: ("over", None) in node.told)
-    assert (("failed", 1), root_cause.CAUSE) == (node.told[0], node.failures[0].weight)
-    assert [] == [failure for failure in node.failures[1:] if failure.weight != root_cause.VICTIM]
-    assert [] == [one for one in node.told if one[0] == "left"]
+    assert {("failed", 0), ("left", 1)} == set(node.told[:-1])
+    node.end(ranks)
+
+
+@apart
+def test_a_rank_that_the_script_spawned_is_asked_too(tmp_path: Path) -> None:
+    """The script itself does not hand SIGTERM on, and it may take its time as long as a rank saves."""
+    body = """
+import signal
+signal.signal(15, signal.SIG_IGN)
+child = os.fork()
+if child == 0:
+    def save(*_):
+        time.sleep(0.2)
+        print("saved", flush=True)
+        os._exit(0)
+    signal.signal(15, save)
+    tell(event="start", pid=os.getpid(), rank=1)
+    print("up", flush=True)
+    time.sleep(100)
+os.wait()
+"""
+    node = Node(tmp_path, TELLS + body, launcher="spawn", nproc_per_node="2")
+    ranks = node.start()
+    node.run_until(node.says("up"))
+    node.end(ranks, grace=True)
+    assert "[node 0] saved\n" in node.text()
+
+
+@apart
+def test_what_torchrun_does_after_a_failure_is_a_consequence(tmp_path: Path) -> None:
+    """Rank 0 answers torchrun's SIGTERM with exit code 7 and rank 2 with 0: neither has failed nor left by itself."""
+    body = """
+ranks = {}
+for rank, code in ((0, 7), (2, 0)):
+    words = f"import sys; sys.stdin.read(); sys.exit({code})"
+    ranks[rank] = subprocess.Popen([sys.executable, "-S", "-c", words], env={}, stdin=subprocess.PIPE)
+    tell(event="start", pid=ranks[rank].pid, rank=rank)
+tell(event="process", pid=os.getpid(), child_pid=os.getpid(), local_rank=1, exit_code=3)
+for rank in (2, 0):
+    ranks[rank].stdin.close()
+    os.waitid(os.P_PID, ranks[rank].pid, os.WEXITED | os.WNOWAIT)
+time.sleep(100)
+"""
+    node = Node(tmp_path, "", nproc_per_node="3")
+    node.environ["PYTHONPATH"] = make_torchrun(tmp_path / "own", body)
+    ranks = node.start()
+    node.run_until(lambda: len(node.failures) == 2)
+    node.wait(0.1)
+    assert [("failed", 1), ("failed", 0)] == node.told
+    assert [root_cause.CAUSE, root_cause.VICTIM] == [failure.weight for failure in node.failures]
     node.end(ranks)
 
 
