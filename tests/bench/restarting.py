@@ -1,9 +1,7 @@
 """A rank is killed again and again: how long until all ranks step together, k8sddp beside torchrun's own restarts.
 
-Two nodes of one rank each on this machine. Rank 1 kills itself with SIGKILL at its 20th step, FAULTS times; each rank
-notes the machine's monotonic clock when its process starts and at its first step. From that: fault -> first step of
-both ranks, and the system's own share of it, fault -> start of the last new process. A run that hangs is ended at LIMIT
-and is no success. The last row is what a start costs without any fault, in the same rounds.
+Two nodes of one rank each on this machine; `recovery` says what is measured. A run that hangs is ended at LIMIT and is
+no success. The last row is what a start costs without any fault, in the same rounds.
 """
 
 from __future__ import annotations
@@ -12,48 +10,33 @@ import contextlib
 import json
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from tests.bench import launching, measuring
+from tests.bench import launching, recovery
 
-FAULTS = 5
-SHOWN = (1, 2, 5)  # the first, second and fifth fault
 LIMIT = 120.0  # seconds for a run; all faults together take about 35 where nothing hangs
 PORT = 27600
 
-SCRIPT = """
+# Notes go to a file that both ranks append to.
+SCRIPT = (
+    """
 import json, os, sys, time
 path, faults, rank = sys.argv[1], int(sys.argv[2]), int(os.environ["RANK"])
 
 def note(event):
-    with open(path, "a") as file:
+    with open(path, "a+") as file:
         file.write(json.dumps([event, rank, time.monotonic()]) + "\\n")
+        file.seek(0)
+        return file.read().count("fault")
 
-note("start")
-import torch, torch.distributed as dist
-from torch.nn.parallel import DistributedDataParallel
-dist.init_process_group("gloo")
-model = DistributedDataParallel(torch.nn.Linear(64, 64))
-optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-for step in range(30):
-    optimizer.zero_grad()
-    model(torch.randn(8, 64)).sum().backward()
-    optimizer.step()
-    if step == 0:
-        note("step")
-    if step == 20 and rank == 1 and open(path).read().count("fault") < faults:
-        note("fault")
-        os.kill(os.getpid(), 9)
-dist.barrier()
-dist.destroy_process_group()
 """
+    + recovery.TRAINING
+)
 JOB = """
 apiVersion: k8sddp.dev/v1alpha1
 kind: DDPJob
@@ -69,15 +52,6 @@ spec:
   restart: {maxAttempts: %d}
   rendezvous: {port: 27700}
 """
-
-
-class Run(NamedTuple):
-    """One run: whether it completed, and for each fault the seconds to the last new process and the last first step."""
-
-    complete: bool
-    shares: tuple[float, ...]
-    restarts: tuple[float, ...]
-    launch: float  # seconds from the start of the commands to the first step of both ranks
 
 
 def k8sddp(folder: Path, events: Path, launcher: str, faults: int) -> list[list[str]]:
@@ -138,7 +112,7 @@ def started(commands: Sequence[Sequence[str]], environ: dict[str, str]) -> Itera
             process.wait()
 
 
-def run(folder: Path, system: str, faults: int) -> Run:
+def run(folder: Path, system: str, faults: int) -> recovery.Run:
     """Run one system once."""
     build, extra = SYSTEMS[system]
     events = folder / "events"
@@ -154,28 +128,7 @@ def run(folder: Path, system: str, faults: int) -> Run:
             except subprocess.TimeoutExpired:
                 codes.append(None)
     noted = [json.loads(line) for line in events.read_text().splitlines()]
-    return judge(noted, begun, complete=codes == [0] * len(codes), faults=faults)
-
-
-def judge(noted: Sequence[tuple[str, int, float]], begun: float, *, complete: bool, faults: int) -> Run:
-    """Return what the ranks' notes say."""
-
-    def together(event: str, since: float) -> float | None:
-        firsts = [
-            min((at for what, rank, at in noted if (what, rank) == (event, node) and at > since), default=None)
-            for node in range(2)
-        ]
-        return None if None in firsts else max(first for first in firsts if first is not None) - since
-
-    moments = [at for what, _, at in noted if what == "fault"]
-    shares = [together("start", at) for at in moments]
-    steps = [together("step", at) for at in moments]
-    return Run(
-        complete and len(moments) == faults,
-        tuple(share for share in shares if share is not None),
-        tuple(step for step in steps if step is not None),
-        together("step", begun) or float("nan"),
-    )
+    return recovery.judge(noted, begun, complete=codes == [0] * len(codes), faults=faults)
 
 
 def figures(*, rounds: int = 3) -> list[dict[str, object]]:
@@ -186,27 +139,10 @@ def figures(*, rounds: int = 3) -> list[dict[str, object]]:
         (folder / "train.py").write_text(SCRIPT)
         static = "torchrun --max-restarts, static"
         starts = [run(folder, static, 0)]  # the first one warms the page cache and is thrown away
-        found: dict[str, list[Run]] = {system: [] for system in SYSTEMS}
+        found: dict[str, list[recovery.Run]] = {system: [] for system in SYSTEMS}
         for _ in range(rounds):
             starts.append(run(folder, static, 0))
             for system, runs in found.items():
-                runs.append(run(folder, system, FAULTS))
+                runs.append(run(folder, system, recovery.FAULTS))
     plain = [one.launch for one in starts[1:] if one.complete]
-    rows = [row(system, runs, number, plain) for system, runs in found.items() for number in SHOWN]
-    start: dict[str, object] = {"figure": "two torchruns, launch to first step", "median": measuring.median(plain)}
-    return [*rows, {**start, "worst": round(max(plain), 3), "n": len(plain)}]
-
-
-def row(system: str, runs: Sequence[Run], number: int, plain: Sequence[float]) -> dict[str, object]:
-    """Return the figures of one system's Nth fault."""
-    restarts = [one.restarts[number - 1] for one in runs if len(one.restarts) >= number]
-    shares = [one.shares[number - 1] for one in runs if len(one.shares) >= number]
-    return {
-        "figure": f"{system}: fault {number} -> first step",
-        "complete": f"{sum(one.complete for one in runs)} of {len(runs)}",
-        "median": measuring.median(restarts) if restarts else None,
-        "worst": round(max(restarts), 3) if restarts else None,
-        "own_share": measuring.median(shares) if shares else None,
-        "over_a_start": round(statistics.median(restarts) - statistics.median(plain), 3) if restarts else None,
-        "n": len(restarts),
-    }
+    return recovery.table(found, plain, start="two torchruns, launch to first step")
