@@ -78,14 +78,16 @@ def folders(base: Path, version: str) -> tuple[Path, ...]:
 
 def build(base: Path, say: Callable[[str], None]) -> tuple[Path, ...]:
     """Build what the cache lacks and return the folders, one per module."""
+    return tuple(build_one(base, module, say) for module in MODULES)
+
+
+def build_one(base: Path, module: Module, say: Callable[[str], None]) -> Path:
+    """Build one module where the cache lacks it and return the folder; it need not be one of MODULES."""
     version = go_version()
-    for module, folder in zip(MODULES, folders(base, version), strict=True):
-        if not folder.is_dir():
-            say(
-                f"building {module.name} with {version}" + (" (about 8 minutes)" if module.name == "kubernetes" else "")
-            )
-        cache.entry(folder, functools.partial(_build, module))
-    return folders(base, version)
+    folder = base / "bin" / entry_name(module, version)
+    if not folder.is_dir():
+        say(f"building {module.name} with {version}" + (" (about 8 minutes)" if module.name == "kubernetes" else ""))
+    return cache.entry(folder, functools.partial(_build, module))
 
 
 def _build(module: Module, out: Path) -> None:
