@@ -13,6 +13,7 @@ ignored folder is looked at. Not known: ignore files below the top, `\\` escapes
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -183,9 +184,9 @@ def _status(folder: Path, place: Path, above: Sequence[_Identity]) -> os.stat_re
         raise _CannotTravelError("the name is not UTF-8") from error
     except FileNotFoundError as error:
         raise _CannotTravelError(f"the link leads nowhere ({_shown(str(place.readlink()))})") from error
-    except RuntimeError as error:  # before Python 3.13
-        raise _CannotTravelError("the link leads to itself") from error
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) or error.errno == errno.ELOOP:  # before Python 3.13, and since
+            raise _CannotTravelError("the link leads to itself") from error
         raise _CannotTravelError(f"cannot be read ({error.strerror})") from error
     if link and not target.is_relative_to(folder):
         raise _CannotTravelError(f"the link leads out of the folder ({_shown(str(place.readlink()))})")
