@@ -135,7 +135,7 @@ class Driver:
         node = self._node
         return plan.Plan(
             job=node.job,
-            master_addr=self._host,
+            master_addr=names.master_addr(self._host, node.pod_ip),
             first_port=node.first_master_port,
             token=os.urandom(4).hex(),
             max_attempts=node.max_attempts,
@@ -267,8 +267,8 @@ class Driver:
             self._ranks.start(terms, self._words, place=self._place._replace(rank_dir=folder))
         except OSError as error:
             detail = "the launcher cannot be started: %s" % error
-            self._rank_failed(
-                root_cause.Failure("configuration", node.node_rank, node.pod_name, node.kube_node, detail=detail)
+            self._rank_failed(  # short of memory, processes or descriptors: hardly ever the job file
+                root_cause.Failure("infrastructure", node.node_rank, node.pod_name, node.kube_node, detail=detail)
             )
             self._act(self._member.ranks_over())
             return

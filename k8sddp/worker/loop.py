@@ -99,9 +99,10 @@ class Loop:
         while self._result is None:
             for key, mask in self._selector.select(self._next_wait()):
                 read, write = key.data
-                if mask & selectors.EVENT_READ and read and key.fd in self._selector.get_map():
+                # a callback may close what is served later in this round, and another source may get its number
+                if mask & selectors.EVENT_READ and read and self._selector.get_map().get(key.fd) is key:
                     read()
-                if mask & selectors.EVENT_WRITE and write and key.fd in self._selector.get_map():
+                if mask & selectors.EVENT_WRITE and write and self._selector.get_map().get(key.fd) is key:
                     write()
             self._run_timers()
         return self._result

@@ -53,6 +53,16 @@ def read_resolv_conf(path: str = RESOLV_CONF) -> str:
         return ""
 
 
+def master_addr(host: str, pod_ip: str) -> str:
+    """Return what all ranks call node 0 in one attempt: the address of its pod, or the name where it has no IPv4.
+
+    While a pod is ended on a dead Kubernetes Node its name has two addresses, and torch's store tries the first one
+    until its time is up; with the address the ranks of a restart need no DNS either. `tcp://ADDRESS:PORT`, which
+    scripts put together, cannot hold an IPv6 address without brackets. (docs/decisions/0006-master-addr.md)
+    """
+    return pod_ip if pod_ip and ":" not in pod_ip else host
+
+
 def resolve(events: loop.Loop, host: str, port: int, done: Callable[[Addresses, str], None]) -> None:
     """Look `host` up without blocking the loop; call `done` with its addresses and, if there are none, the problem."""
     answer: list[tuple[Addresses, str]] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 
 from k8sddp.worker import loop, process_tree
@@ -32,6 +33,35 @@ def test_a_callback_that_comes_back_at_once_does_not_starve_others() -> None:
     events.after(0.01, lambda: events.stop(0))
     events.run()
     assert rounds
+
+
+def test_a_source_closed_in_this_round_is_not_served_though_its_number_is_in_use_again() -> None:
+    """Of two readable sockets the first one served closes both; new, silent ones get their numbers."""
+    events = loop.Loop()
+    served: list[str] = []
+    pairs = [socket.socketpair() for _ in range(2)]
+    kept: list[tuple[socket.socket, socket.socket]] = []
+
+    def serve() -> None:
+        served.append("readable")
+        for here, _ in pairs:
+            events.watch(here.fileno())
+            here.close()
+        kept.extend(socket.socketpair() for _ in range(2))
+        for end in (end for pair in kept for end in pair):
+            events.watch(end.fileno(), read=lambda: served.append("silent"))
+
+    old = {here.fileno() for here, _ in pairs}
+    for here, there in pairs:
+        events.watch(here.fileno(), read=serve)
+        there.send(b"x")
+    events.after(0.05, lambda: events.stop(0))
+    events.run()
+    new = {end.fileno() for pair in kept for end in pair}
+    for end in (end for pair in (*pairs, *kept) for end in pair):
+        end.close()
+    assert old <= new
+    assert ["readable"] == served
 
 
 def test_children_and_signals_reach_their_callbacks() -> None:

@@ -28,6 +28,19 @@ def test_the_name_is_completed_once_and_for_all(host: str, resolv_conf: str, exp
 
 
 @pytest.mark.parametrize(
+    ("pod_ip", "expected"),
+    [
+        pytest.param("10.244.0.7", "10.244.0.7", id="IPv4"),
+        pytest.param("fd00::7", "digits-0.digits.team-a.svc", id="IPv6"),
+        pytest.param("", "digits-0.digits.team-a.svc", id="no address"),
+    ],
+)
+def test_ranks_get_the_address_of_node_0_where_a_url_can_hold_it(pod_ip: str, expected: str) -> None:
+    """MASTER_ADDR is an IPv4 address, which no other pod can have at the same time, or else the name."""
+    assert expected == names.master_addr("digits-0.digits.team-a.svc", pod_ip)
+
+
+@pytest.mark.parametrize(
     ("host", "found"),
     [pytest.param("127.0.0.3", True, id="address"), pytest.param("no.such.invalid", False, id="unknown")],
 )
