@@ -14,63 +14,25 @@ from pathlib import Path
 
 import pytest
 
+from tests import breaking
+
 pytest.importorskip("torch", reason="torch is not installed: pip install 'k8sddp[torch]'")
 pytestmark = pytest.mark.torch
 
 REPEATS = int(os.environ.get("K8SDDP_TEST_REPEATS", "0"))
 K8SDDP = str(Path(sys.executable).with_name("k8sddp"))
-SCRIPT = """
-import ctypes, os, sys, time, torch, torch.distributed as dist
-from torch.nn.parallel import DistributedDataParallel
-
-def parent(pid):
-    return int(open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[1])
-
-def kill_pod():
-    pid = os.getpid()
-    while "k8sddp.worker" not in (line := open(f"/proc/{pid}/cmdline").read()) and "worker.pyz" not in line:
-        pid = parent(pid)
-    os.kill(pid, 9)
-
-def fail():
-    raise ValueError("batch 5 is empty")
-
-FAULTS = {
-    "raise": fail,
-    "kill": lambda: os.kill(os.getpid(), 9),
-    "segfault": lambda: ctypes.string_at(0),
-    "launcher": lambda: os.kill(os.getppid(), 9),
-    "pod": kill_pod,
-    "leave": lambda: os._exit(0),
-}
-fault, victim = sys.argv[1], int(sys.argv[2])
-dist.init_process_group("gloo")
-rank, attempt = dist.get_rank(), os.environ["K8SDDP_ATTEMPT"]
-model = DistributedDataParallel(torch.nn.Linear(8, 8))
-optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-for step in range(10):
-    optimizer.zero_grad()
-    model(torch.randn(4, 8)).sum().backward()
-    optimizer.step()
-    if step == 5 and attempt == "0" and rank == victim:
-        FAULTS[fault]()
-        time.sleep(60)
-print("finished in attempt", attempt)
-dist.destroy_process_group()
-"""
-LOST = "its pod was lost without a word, or its network"
 FAULTS = [
-    pytest.param("raise", 1, "rank 1 (pod again-1, node {node}) raised ValueError: batch 5 is empty", id="rank raises"),
-    pytest.param("kill", 1, "rank 1 (pod again-1, node {node}) was killed by SIGKILL", id="rank killed"),
-    pytest.param("kill", 0, "rank 0 (pod again-0, node {node}) was killed by SIGKILL", id="rank 0 killed"),
-    pytest.param("segfault", 1, "rank 1 (pod again-1, node {node}) was killed by SIGSEGV", id="segfault"),
-    pytest.param("launcher", 1, "torchrun on node 1 (pod again-1, node {node}) was killed by SIGKILL", id="torchrun"),
-    pytest.param("pod", 1, "node 1 (pod again-1, node {node}): " + LOST, id="pod killed"),
-    pytest.param("pod", 0, "node 0 (pod again-0, node {node}): " + LOST, id="pod 0 killed"),
+    pytest.param("raise", 1, "rank 1 (pod again-1, node {node}) " + breaking.RAISED, id="rank raises"),
+    pytest.param("kill", 1, "rank 1 (pod again-1, node {node}) " + breaking.KILLED, id="rank killed"),
+    pytest.param("kill", 0, "rank 0 (pod again-0, node {node}) " + breaking.KILLED, id="rank 0 killed"),
+    pytest.param("segfault", 1, "rank 1 (pod again-1, node {node}) " + breaking.SEGFAULT, id="segfault"),
+    pytest.param("launcher", 1, "torchrun on node 1 (pod again-1, node {node}) " + breaking.KILLED, id="torchrun"),
+    pytest.param("pod", 1, "node 1 (pod again-1, node {node}): " + breaking.LOST, id="pod killed"),
+    pytest.param("pod", 0, "node 0 (pod again-0, node {node}): " + breaking.LOST, id="pod 0 killed"),
     pytest.param(
         "leave",
         1,
-        "rank 1 (pod again-1, node {node}) exited with code 0 while other ranks still trained",
+        "rank 1 (pod again-1, node {node}) " + breaking.LEFT_EARLY,
         id="rank leaves early",
     ),
 ]
@@ -87,7 +49,7 @@ def test_one_fault_costs_one_attempt(
     """Both ranks finish in attempt 1; the log names what ended attempt 0, and nothing else."""
     if launcher == "direct" and fault == "launcher":
         pytest.skip("`direct` has no launcher that could be killed")
-    (tmp_path / "train.py").write_text(SCRIPT)
+    (tmp_path / "train.py").write_text(breaking.SCRIPT)
     spec = {
         "image": "none",
         "command": ["train.py", fault, str(rank)],
