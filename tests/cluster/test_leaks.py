@@ -157,7 +157,7 @@ def found() -> namespaces.Namespaces:
 
 def wait_running() -> None:
     """Wait until the test bed is up."""
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 180
     while bed.running(lifecycle.folder("testbed"), NAME) is None:
         assert time.monotonic() < deadline
         time.sleep(0.3)

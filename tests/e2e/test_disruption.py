@@ -12,7 +12,7 @@ import pytest
 
 from tests.cluster import faults
 from tests.e2e import jobs
-from tests.e2e.users import LIMIT, User
+from tests.e2e.users import LIMIT, User, eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -68,7 +68,11 @@ def test_a_stopped_pod_leaves_alone_and_is_not_called_a_failure(
         first = [user.pod(name, node)["metadata"]["name"] for node in range(2)]
         stop(user, first[index])
         run.until("[node 0] saved")
-        run.until("waiting: pod ", "; its replacement comes" if stop is delete_pod else "; the Job makes a new one")
+        why = "; its replacement comes" if stop is delete_pod else "; the Job makes a new one"
+        # the log and the watch are two connections: either line may be the first
+        eventually(
+            lambda: [line for line in run.lines if line.startswith("waiting: pod ")], lambda seen: why in str(seen)
+        )
         shown = user.k8sddp("get", name).out
         assert "Failing" not in shown
         assert "first failure" not in shown
