@@ -66,9 +66,9 @@ NONE: Final = Failure("", 1)
 def first(job: Manifest, pods: Sequence[Manifest]) -> Failure:
     """Return the first failure of a job that failed or is failing."""
     verdict = _verdict(pods)
-    killed = _killed(job, pods)
     code = _exit_code(verdict, pods)
     cause = verdict.get("first_failure") if verdict else None
+    killed = _killed(job, _named(pods, cause))
     if isinstance(cause, Mapping):
         lost = cause.get("class") in ("lost", "infrastructure")
         if killed and lost:
@@ -144,6 +144,12 @@ def _verdict(pods: Iterable[Manifest]) -> Mapping[str, Any]:
     with_cause = [(pod, one) for pod, one in found if isinstance(one.get("first_failure"), Mapping)]
     with_cause.sort(key=lambda pair: (not _is_final(_code(pair[0])), pod_facts.index_of(pair[0])))
     return with_cause[0][1] if with_cause else {}
+
+
+def _named(pods: Sequence[Manifest], cause: object) -> Sequence[Manifest]:
+    """Return the pod that the verdict names, all where it names none: another may have ended in an earlier attempt."""
+    name = cause.get("pod") if isinstance(cause, Mapping) else None
+    return [pod for pod in pods if pod["metadata"]["name"] == name] if name else pods
 
 
 def _killed(job: Manifest, pods: Iterable[Manifest]) -> str:

@@ -47,6 +47,18 @@ def test_out_of_memory_is_named_where_the_gang_only_saw_a_lost_node() -> None:
     assert (expected, 64) == (found.sentence, found.exit_code)
 
 
+def test_a_pod_lost_in_an_earlier_attempt_is_not_the_cause() -> None:
+    """The verdict names the pod that decided; the preempted one came before it and cost nothing."""
+    disrupted = [{"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}]
+    earlier = make_ended_pod(1, exit_code=143, name="digits-1-older", finished="00:00:20")
+    earlier["status"]["conditions"] = disrupted
+    killed = make_ended_pod(0, exit_code=137, reason="OOMKilled")
+    lost = make_verdict(exit_code=64, message="node 0 was lost", pod="digits-0-abcde", **{"class": "lost"})
+    decided = make_ended_pod(1, exit_code=64, message=lost)
+    assert first(earlier, killed, decided).sentence.startswith("pod digits-0-abcde (Kubernetes Node node-a) ran out")
+    assert "node 0 was lost" == first(earlier, decided).sentence  # the pod that is named has been deleted
+
+
 @pytest.mark.parametrize(
     ("expected", "cause"),
     [
