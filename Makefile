@@ -59,8 +59,8 @@ test-gpu: $(READY) ## The tests that need an NVIDIA GPU; they skip with a senten
 bench: $(READY) ## Start-up, rendering and launch figures, as ratios of one run
 	$(BIN)/python -m tests.bench startup launching
 
-bench-restart: $(READY) ## Kill a rank again and again: k8sddp beside torchrun's own restarts (10 minutes)
-	$(BIN)/python -m tests.bench restarting
+bench-restart: $(READY) ## Kill a rank again and again, here and on the test bed: beside torchrun, JobSet, raw Jobs (35 minutes)
+	$(BIN)/python -m tests.bench restarting restarting-cluster
 
 cluster: $(READY) ## Start a real two-node Kubernetes for tests and print how to use it
 	$(BIN)/python -m tests.cluster up

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 
-from tests.bench import applying, launching, restarting, startup
+from tests.bench import applying, launching, restarting, restarting_cluster, startup
 
 GROUPS = {
     "startup": startup.figures,
     "launching": launching.figures,
     "restarting": restarting.figures,
+    "restarting-cluster": restarting_cluster.figures,
     "applying": applying.figures,
 }
 
