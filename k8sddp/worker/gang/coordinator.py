@@ -22,9 +22,8 @@ from .roster import LOCAL, Peer
 SETTLE_CAUSE = 0.2  # seconds to wait for an earlier or better cause once there is one (a launcher looks every 0.1 s)
 SETTLE_VICTIM = 2.0  # seconds to wait while all failures known look like consequences
 END_LIMIT = process_tree.LIMIT + 5.0  # seconds, beyond a grace, for a member to end its ranks
-LOSS_LIMIT = 60.0  # seconds to wait for the replacement of a lost pod when it decides whether the budget is used up
 LAST_NUMBER = 9999  # disruptions are free; this bounds them
-REMIND = 30.0  # seconds between two lines about who is missing
+REMIND = 30.0  # seconds between two words to those who wait, at most; their patience begins anew with each
 
 GATHERING, RUNNING, ENDING, OVER = "gathering", "running", "ending", "over"
 
@@ -72,6 +71,7 @@ class Coordinator:
         self._settle: Optional[float] = None
         self._number = -1  # of the attempt that runs, or ran last
         self._ports = ports.Ports(job_plan.first_port, lives=own.lives, usable=job_plan.usable)
+        self._pause = min(REMIND, job_plan.timeout / 2)
         self._remind = now + 1.0
         self._own_problem = ""
         self._verdict: Optional[Mapping[str, object]] = None
@@ -105,9 +105,8 @@ class Coordinator:
         """Return when `tick` is next due."""
         if self._phase == OVER:
             return None
-        if self._phase == RUNNING:
-            return self._settle
-        return min(self._deadline, self._remind) if self._phase == GATHERING else self._deadline
+        due = [self._settle if self._phase == RUNNING else self._deadline, self._remind if self._waiting() else None]
+        return min((when for when in due if when is not None), default=None)
 
     def received(self, peer: Peer, message: messages.Message, now: float) -> list[Effect]:
         """Take a message from `peer`."""
@@ -148,10 +147,14 @@ class Coordinator:
             return self._drop_busy(now)
         if self._phase == GATHERING and now >= self._deadline:
             return self._give_up()
-        if self._phase == GATHERING and now >= self._remind:
-            self._remind = now + REMIND
-            return [Send(peer, messages.Waiting(self._roster.missing_text())) for peer in self._roster.peers]
+        if self._phase != OVER and now >= self._remind:
+            self._remind = now + self._pause
+            return [Send(peer, messages.Waiting(self._roster.missing_text())) for peer in self._waiting()]
         return []
+
+    def _waiting(self) -> list[Peer]:
+        """Return the members that wait for an attempt to start."""
+        return [peer for peer in self._roster.peers if peer not in self._busy]
 
     # Joining ------------------------------------------------------------------------------------------------------
 
@@ -177,6 +180,7 @@ class Coordinator:
         self._roster.add(peer, join)
         effects += [Note(text) for text in self._ledger.joined(join)]
         if self._phase == RUNNING:
+            self._remind = max(self._remind, now + 1.0)
             effects.append(Send(peer, messages.Waiting(self._roster.missing_text())))
             if trained is not None:
                 same = trained.pod == join.pod
@@ -207,8 +211,7 @@ class Coordinator:
         if self._phase == ENDING and not self._busy:
             self._phase = GATHERING
             self._remind = now + 1.0
-            limit = min(LOSS_LIMIT, self._plan.timeout) if self._ledger.on_the_brink else self._plan.timeout
-            self._deadline = now + limit
+            self._deadline = now + self._plan.timeout
         if self._phase != GATHERING or not self._roster.complete:
             return []
         if self._ledger.number >= LAST_NUMBER:
@@ -298,6 +301,7 @@ class Coordinator:
 
     def _end_attempt(self, now: float, *, grace: bool) -> list[Effect]:
         self._phase = ENDING
+        self._remind = now + self._pause
         self._settle = None
         self._deadline = now + END_LIMIT + (self._plan.grace_period if grace else 0.0)
         self._complete, self._failures = {}, []

@@ -64,11 +64,6 @@ class Ledger:
         """Return whether no further attempt may start."""
         return self.spent >= self._max_attempts
 
-    @property
-    def on_the_brink(self) -> bool:
-        """Return whether an undecided attempt would be the last one, if it counts."""
-        return bool(self._unsettled) and self.spent + 1 >= self._max_attempts
-
     def joined(self, join: messages.Join) -> tuple[str, ...]:
         """Learn what a member knows, and what its pod's counts say about its predecessor; return what is news."""
         known = memory.from_record(join.memory)

@@ -16,7 +16,7 @@ from typing import NamedTuple, Optional, Union
 
 from k8sddp.worker import exit_codes, root_cause
 
-from . import coordinator, memory, messages
+from . import memory, messages
 
 STAND_IN = 1  # the node that carries the result when node 0 is lost for good
 SLACK = 15.0  # seconds a member waits longer than the coordinator, which knows who is missing
@@ -202,7 +202,7 @@ class Member:
             problem = ": " + self._dial_problem if self._dial_problem else ""
             return self._fail("%s within %.0f s%s" % (what, self._timeout, problem))
         known = self._memory
-        detail = "its pod was lost, and no replacement took over within %.0f s" % self._patience()
+        detail = "its pod was lost, and no replacement took over within %.0f s" % self._timeout
         failure = root_cause.Failure("lost", 0, known.pod, known.kube_node, detail=detail)
         code = exit_codes.FAILED if self._own.node_rank == STAND_IN else exit_codes.FOLLOWER_LEAVES
         return self._leave(self._failed(failure, code), grace=False)
@@ -212,7 +212,10 @@ class Member:
             self._state = WAITING
             self._deadline = now + self._timeout + SLACK
             return []
-        if self._state != WAITING or not message.missing:
+        if self._state != WAITING:
+            return []
+        self._deadline = now + self._timeout + SLACK  # it lives, and has limits of its own
+        if not message.missing:
             return []
         return [Note("waiting for node %s of %d" % (message.missing, self._own.nnodes))]
 
@@ -239,8 +242,8 @@ class Member:
     def _told_end(self, message: messages.End) -> list[Effect]:
         if self._state != LEAVING:
             return self._leave(Exit(message.verdict, message.code), grace=message.grace)
-        if self._stopping and message.verdict.get("outcome") == "failed":
-            self._end = Exit(message.verdict, message.code)  # it had failed before it was asked to stop
+        if self._stopping and message.verdict.get("outcome") in ("complete", "failed"):
+            self._end = Exit(message.verdict, message.code)  # the job had its end before this pod was asked to stop
         return []
 
     def _summary(self, message: messages.Ended) -> str:
@@ -258,13 +261,7 @@ class Member:
 
     def _seek(self, now: float) -> None:
         self._state = SEEKING
-        self._deadline = now + self._patience()
-
-    def _patience(self) -> float:
-        """Return the seconds to wait for node 0: less when its loss may have used up the budget."""
-        if self._memory.open and self._memory.spent + 1 >= self._max_attempts:
-            return min(self._timeout, coordinator.LOSS_LIMIT)
-        return self._timeout
+        self._deadline = now + self._timeout
 
     def _fail(self, detail: str) -> list[Effect]:
         own = self._own

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from k8sddp.worker.gang import coordinator, member, memory, messages
+from k8sddp.worker.gang import member, memory, messages
 from tests.unit.worker import gangs
 
 
@@ -81,12 +81,12 @@ def test_if_node_0_does_not_come_back_node_1_carries_the_result(node_rank: int, 
     assert "digits-0" in str(end.verdict["first_failure"])
 
 
-def test_a_loss_that_may_be_the_last_is_not_waited_for_as_long() -> None:
-    """With one attempt in the budget, the replacement's failure count decides; a minute must do."""
+def test_a_loss_that_may_be_the_last_is_waited_for_as_long_as_any() -> None:
+    """With one attempt in the budget, the replacement's failure count decides; it may be slow to come."""
     one = make_running(max_attempts=1)
     one.connection_lost("gone", 5.0)
     one.ranks_ended((), 6.0)
-    assert 6.0 + coordinator.LOSS_LIMIT == one.deadline()
+    assert 6.0 + gangs.TIMEOUT == one.deadline()
 
 
 def test_a_new_coordinator_hears_what_the_member_remembers() -> None:
@@ -135,12 +135,13 @@ def test_processes_that_cannot_be_ended_end_the_pod() -> None:
     assert "2 processes of the last attempt cannot be ended: pids 17, 18" in str(end.verdict["first_failure"])
 
 
-def test_a_failure_decided_before_the_stop_keeps_its_code() -> None:
-    """SIGTERM while the verdict is on its way: the job has failed and says so."""
+@pytest.mark.parametrize(("outcome", "code"), [("failed", 3), ("complete", 0)])
+def test_an_end_decided_before_the_stop_keeps_its_code(outcome: str, code: int) -> None:
+    """SIGTERM while the verdict is on its way: the job has its end and says so."""
     one = make_running()
     one.asked_to_stop("SIGTERM")
-    one.received(messages.End({"outcome": "failed"}, 3, False), 5.0)
-    assert 3 == exit_of(one.ranks_ended((), 6.0)).code
+    one.received(messages.End({"outcome": outcome}, code, False), 5.0)
+    assert code == exit_of(one.ranks_ended((), 6.0)).code
 
 
 def test_sigterm_is_told_and_ends_with_143() -> None:
@@ -176,6 +177,16 @@ def test_a_joined_member_does_not_wait_for_ever() -> None:
     assert [] == one.tick(10.0 + gangs.TIMEOUT)
     one.tick(10.0 + gangs.TIMEOUT + member.SLACK)
     assert 75 == exit_of(one.ranks_ended((), 99.0)).code
+
+
+@pytest.mark.parametrize("missing", ["", "2"], ids=["nobody missing", "node 2 missing"])
+def test_a_word_of_the_coordinator_keeps_a_member_waiting(missing: str) -> None:
+    """While node 0 says that it is there, it is waited for: the others may train for days."""
+    one = make_member()
+    one.connection_up()
+    one.received(messages.Waiting(missing), 10.0)
+    one.received(messages.Waiting(missing), 600.0)
+    assert 600.0 + gangs.TIMEOUT + member.SLACK == one.deadline()
 
 
 def test_it_passes_on_who_is_missing() -> None:
