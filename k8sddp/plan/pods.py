@@ -7,7 +7,7 @@ matters, `worker`; where it is not found (an object from elsewhere) nothing is s
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from k8sddp import constants, manifest
@@ -19,6 +19,9 @@ _PHASES = {
     "Failed": "Failed",
     "Unknown": "Lost",  # the kubelet of its node does not answer
 }
+
+# How a container ends that was never started (pkg/kubelet/kuberuntime); its startedAt is missing or 1970
+_NOT_STARTED = ("StartError", "ContainerCannotRun", "ContainerStatusUnknown")
 
 
 def index_of(pod: Manifest) -> int:
@@ -92,6 +95,18 @@ def terminated(pod: Manifest) -> Mapping[str, Any] | None:
         if isinstance(ended, Mapping):
             return ended
     return None
+
+
+def run_time(pod: Manifest) -> timedelta | None:
+    """Return how long the worker container ran, None where it never did, 0 where its kubelet did not see the end."""
+    state = _container(pod).get("state") or {}
+    if state.get("running"):
+        return timedelta(0)
+    ended = terminated(pod) or {}
+    start, end = moment(ended.get("startedAt")), moment(ended.get("finishedAt"))
+    if start is None or end is None or start.year <= 1970 or ended.get("reason") in _NOT_STARTED:
+        return None
+    return max(timedelta(0), end - start)
 
 
 def waiting(pod: Manifest) -> Mapping[str, Any]:

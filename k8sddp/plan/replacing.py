@@ -1,10 +1,12 @@
 """Which lost pods are worth a replacement at once, and what it looks like: as the Job controller would make it.
 
-The Job controller waits 10 s, doubled with each loss of an index, and never replaces a pod on a dead Kubernetes Node. A
-pod that somebody else creates with the Job's labels, ownerReference and tracking finalizer it counts as its own (real
-1.37: 0.6 s after the old one is terminal, no duplicate). What must be right are the two counts in the annotations: the
-Job's limit per index and the worker's budget of attempts go by them. Pure; source: pkg/controller/job of
-kubernetes/kubernetes (indexed_job_utils.go, pod_failure_policy.go).
+The Job controller waits 10 s, doubled with each loss of an index, and never replaces a pod on a dead Kubernetes Node.
+Its pause is right for a pod that cannot start (refused by the kubelet, no such program): replaced at once, again and
+again, it would use up the Job's limit per index in seconds; so only the first loss of an index, and a pod that ran, get
+no pause. A pod that somebody else creates with the Job's labels, ownerReference and tracking finalizer the Job counts
+as its own (real 1.37: 0.6 s after the old one is terminal, no duplicate). What must be right are the two counts in the
+annotations: the Job's limit per index and the worker's budget of attempts go by them. Pure; source: pkg/controller/job
+of kubernetes/kubernetes (indexed_job_utils.go, pod_failure_policy.go).
 """
 
 from __future__ import annotations
@@ -23,7 +25,10 @@ from k8sddp.plan import pods as pod_facts
 FINALIZER: Final = "batch.kubernetes.io/job-tracking"
 INDEX_ENV: Final = "JOB_COMPLETION_INDEX"
 STUCK: Final = timedelta(seconds=2)  # beyond its grace, after which a pod that is being deleted has no kubelet
+MIN_RUN: Final = timedelta(seconds=10)  # the Job's own first pause: a pod that ran longer uses up its limit no faster
 _ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"  # of generated names (apimachinery, util/rand)
+_COUNTED: Final = constants.ANNOTATION_BATCH_INDEX_FAILURE_COUNT
+_IGNORED: Final = constants.ANNOTATION_BATCH_INDEX_IGNORED_FAILURE_COUNT
 _MAX_PREFIX: Final = 58  # apiserver, storage/names
 
 
@@ -34,7 +39,7 @@ def due(job: Manifest, pods: Sequence[Manifest], *, now: datetime) -> tuple[Mani
     if any(manifest.condition(job, kind) for kind in ("Complete", "Failed", "FailureTarget", "SuccessCriteriaMet")):
         return ()
     newest = pod_facts.newest_by_index(pods)
-    return tuple(pod for _, pod in sorted(newest.items()) if _is_lost(pod, now) and _may_be_replaced(job, pod))
+    return tuple(pod for _, pod in sorted(newest.items()) if _is_lost(job, pod, now) and _may_be_replaced(job, pod))
 
 
 def awaits_end(pods: Sequence[Manifest]) -> bool:
@@ -50,10 +55,10 @@ def replacement(job: Manifest, pod: Manifest) -> dict[str, Any]:
     annotations = {
         **(template.get("metadata", {}).get("annotations") or {}),
         constants.LABEL_BATCH_INDEX: str(index),
-        constants.ANNOTATION_BATCH_INDEX_FAILURE_COUNT: str(failed),
+        _COUNTED: str(failed),
     }
     if ignored:
-        annotations[constants.ANNOTATION_BATCH_INDEX_IGNORED_FAILURE_COUNT] = str(ignored)
+        annotations[_IGNORED] = str(ignored)
     spec = {**template["spec"], "hostname": f"{name}-{index}"}
     for kind in ("initContainers", "containers"):
         if spec.get(kind):
@@ -75,18 +80,25 @@ def replacement(job: Manifest, pod: Manifest) -> dict[str, Any]:
 
 def counts(job: Manifest, pod: Manifest) -> tuple[int, int]:
     """Return how many ends of its index the Job counts, and how many it ignores, the end of `pod` included."""
-    failed = _number(pod, constants.ANNOTATION_BATCH_INDEX_FAILURE_COUNT)
-    ignored = _number(pod, constants.ANNOTATION_BATCH_INDEX_IGNORED_FAILURE_COUNT)
+    failed, ignored = _number(pod, _COUNTED), _number(pod, _IGNORED)
     return (failed, ignored + 1) if _action(job, pod) == "Ignore" else (failed + 1, ignored)
 
 
-def _is_lost(pod: Manifest, now: datetime) -> bool:
+def _is_lost(job: Manifest, pod: Manifest, now: datetime) -> bool:
     if pod_facts.phase(pod) == "Failed":
-        return True
+        return _is_urgent(job, pod)
     if pod_facts.phase(pod) == "Succeeded" or not manifest.condition(pod, "DisruptionTarget"):
         return False
     end = pod_facts.moment(pod["metadata"].get("deletionTimestamp"))  # the grace period is part of it
     return end is not None and now >= end + STUCK
+
+
+def _is_urgent(job: Manifest, pod: Manifest) -> bool:
+    """Return whether the Job's back-off helps nobody: the pod has run, or is the first that its index lost."""
+    ran = pod_facts.run_time(pod)
+    if ran is not None and (ran >= MIN_RUN or _action(job, pod) == "Ignore"):
+        return True
+    return not any(_number(pod, one) for one in (_COUNTED, _IGNORED))
 
 
 def _may_be_replaced(job: Manifest, pod: Manifest) -> bool:

@@ -88,11 +88,13 @@ def make_ended_pod(
     exit_code: int = 1,
     reason: str = "Error",
     message: str = "",
+    started: str = "2026-11-24T00:00:20Z",
     finished: str = "00:01:00",
     **more: Any,
 ) -> dict[str, Any]:
     """Return a pod whose container has ended."""
-    ended = {"exitCode": exit_code, "reason": reason, "message": message, "finishedAt": f"2026-11-24T{finished}Z"}
+    ended = {"exitCode": exit_code, "reason": reason, "message": message, "startedAt": started}
+    ended["finishedAt"] = f"2026-11-24T{finished}Z"
     phase = "Failed" if exit_code else "Succeeded"
     return make_pod(index, phase=phase, ready=False, container={"terminated": ended}, **more)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from datetime import datetime, timezone
 from typing import Any
 
@@ -74,6 +75,30 @@ def test_an_index_over_its_limit_fails_the_job_instead() -> None:
     job = observed.make_job(spec={"backoffLimitPerIndex": 2})
     assert [True, True, False] == [bool(due(job, make_lost(annotations={FAILED: str(number)}))) for number in range(3)]
     assert due(job, make_lost(143, annotations={FAILED: "2"}))
+
+
+@pytest.mark.parametrize(
+    ("expected", "pod"),
+    [
+        pytest.param(True, make_lost(finished="00:00:30"), id="ran for 10 s"),
+        pytest.param(False, make_lost(finished="00:00:29"), id="ran for 9 s"),
+        pytest.param(True, make_lost(143, finished="00:00:21"), id="asked to stop"),
+        pytest.param(False, observed.make_pod(1, phase="Failed", status={"reason": "OutOfcpu"}), id="refused"),
+        pytest.param(False, make_lost(128, reason="StartError"), id="not started"),
+        pytest.param(False, make_lost(143, started="1970-01-01T00:00:00Z"), id="ended before its start"),
+        pytest.param(False, observed.make_pod(1, phase="Failed", status=DISRUPTED), id="evicted before its start"),
+        pytest.param(
+            True,
+            observed.make_pod(1, phase="Failed", container={"running": {"startedAt": "x"}}, status=DISRUPTED),
+            id="collected with its Kubernetes Node",
+        ),
+    ],
+)
+def test_a_pod_that_hardly_ran_is_left_to_the_jobs_back_off(expected: bool, pod: dict[str, Any]) -> None:
+    """At once, again and again, it would use up backoffLimitPerIndex; the first loss of an index is an accident."""
+    first, second = copy.deepcopy(pod), copy.deepcopy(pod)
+    second["metadata"]["annotations"] = {FAILED: "0", IGNORED: "1"}
+    assert (True, expected) == (bool(due(observed.make_job(), first)), bool(due(observed.make_job(), second)))
 
 
 def test_a_pod_on_a_dead_kube_node_is_replaced_after_its_grace() -> None:
