@@ -126,18 +126,6 @@ def verdict_of(pod: Manifest) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def is_replaced(pod: Manifest) -> bool:
-    """Return whether the Job makes a new pod for this one and counts no failure (its podFailurePolicy, `Ignore`).
-
-    A follower leaves with the same code when the gang failed and when it was stopped: its verdict tells which.
-    """
-    if pod_facts.phase(pod) != "Failed":
-        return False
-    if manifest.condition(pod, "DisruptionTarget"):
-        return True
-    return _code(pod) in exit_codes.IGNORED and verdict_of(pod).get("outcome") != "failed"
-
-
 def _verdict(pods: Iterable[Manifest]) -> Mapping[str, Any]:
     """Return the verdict that decided: of the pod whose exit code is final, else of the lowest index that has one."""
     found = [(pod, verdict_of(pod)) for pod in pods]

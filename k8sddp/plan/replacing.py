@@ -39,12 +39,34 @@ def due(job: Manifest, pods: Sequence[Manifest], *, now: datetime) -> tuple[Mani
     if any(manifest.condition(job, kind) for kind in ("Complete", "Failed", "FailureTarget", "SuccessCriteriaMet")):
         return ()
     newest = pod_facts.newest_by_index(pods)
-    return tuple(pod for _, pod in sorted(newest.items()) if _is_lost(job, pod, now) and _may_be_replaced(job, pod))
+    return tuple(pod for _, pod in sorted(newest.items()) if _is_lost(job, pod, now) and may_be_replaced(job, pod))
 
 
 def awaits_end(pods: Sequence[Manifest]) -> bool:
     """Return whether some pod is being deleted: with time alone, and no event, it may become one that is lost."""
     return any(pod_facts.is_deleting(pod) for pod in pod_facts.newest_by_index(pods).values())
+
+
+def is_replaced(job: Manifest, pod: Manifest) -> bool:
+    """Return whether the pod has failed, and the Job makes a new one for it: its index starts again."""
+    return pod_facts.phase(pod) == "Failed" and may_be_replaced(job, pod)
+
+
+def is_ignored(job: Manifest, pod: Manifest) -> bool:
+    """Return whether the Job counts no failure for the end of this pod (its podFailurePolicy, `Ignore`)."""
+    return _action(job, pod) == "Ignore"
+
+
+def may_be_replaced(job: Manifest, pod: Manifest) -> bool:
+    """Return whether policy and limit let the Job go on after the end of this pod.
+
+    A follower leaves with the same code when the gang failed and when it was stopped: its verdict tells which.
+    """
+    action = _action(job, pod)
+    if action in ("FailJob", "FailIndex") or failures.verdict_of(pod).get("outcome") in ("complete", "failed"):
+        return False  # the gang has its end; a newcomer would only be sent away
+    limit = job["spec"].get("backoffLimitPerIndex")
+    return action == "Ignore" or limit is None or counts(job, pod)[0] <= int(limit)
 
 
 def replacement(job: Manifest, pod: Manifest) -> dict[str, Any]:
@@ -81,7 +103,7 @@ def replacement(job: Manifest, pod: Manifest) -> dict[str, Any]:
 def counts(job: Manifest, pod: Manifest) -> tuple[int, int]:
     """Return how many ends of its index the Job counts, and how many it ignores, the end of `pod` included."""
     failed, ignored = _number(pod, _COUNTED), _number(pod, _IGNORED)
-    return (failed, ignored + 1) if _action(job, pod) == "Ignore" else (failed + 1, ignored)
+    return (failed, ignored + 1) if is_ignored(job, pod) else (failed + 1, ignored)
 
 
 def _is_lost(job: Manifest, pod: Manifest, now: datetime) -> bool:
@@ -96,17 +118,9 @@ def _is_lost(job: Manifest, pod: Manifest, now: datetime) -> bool:
 def _is_urgent(job: Manifest, pod: Manifest) -> bool:
     """Return whether the Job's back-off helps nobody: the pod has run, or is the first that its index lost."""
     ran = pod_facts.run_time(pod)
-    if ran is not None and (ran >= MIN_RUN or _action(job, pod) == "Ignore"):
+    if ran is not None and (ran >= MIN_RUN or is_ignored(job, pod)):
         return True
     return not any(_number(pod, one) for one in (_COUNTED, _IGNORED))
-
-
-def _may_be_replaced(job: Manifest, pod: Manifest) -> bool:
-    action = _action(job, pod)
-    if action in ("FailJob", "FailIndex") or failures.verdict_of(pod).get("outcome") in ("complete", "failed"):
-        return False  # the gang has its end; a newcomer would only be sent away
-    limit = job["spec"].get("backoffLimitPerIndex")
-    return action == "Ignore" or limit is None or counts(job, pod)[0] <= int(limit)
 
 
 def _action(job: Manifest, pod: Manifest) -> str:

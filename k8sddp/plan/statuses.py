@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from k8sddp import constants, manifest
 from k8sddp.manifest import Manifest
-from k8sddp.plan import failures, waiting
+from k8sddp.plan import failures, replacing, waiting
 from k8sddp.plan import pods as pod_facts
 
 # Job conditions in order of precedence: what is final comes first (pkg/apis/batch/types.go)
@@ -104,7 +104,7 @@ def _state(job: Manifest, nodes: Sequence[NodeStatus], newest: Mapping[int, Mani
                 return word
     if job["spec"].get("suspend"):
         return "Incomplete" if manifest.annotation(job, constants.ANNOTATION_INCOMPLETE) else "Suspended"
-    counting = {index: pod for index, pod in newest.items() if not failures.is_replaced(pod)}
+    counting = {index: pod for index, pod in newest.items() if not replacing.is_replaced(job, pod)}
     if any(pod_facts.state(pod) == "Failed" for pod in counting.values()):
         return "Failing"
     if all(pod_facts.is_ready(newest[n.node_rank]) or n.state == "Complete" for n in nodes if n.pod) and newest:

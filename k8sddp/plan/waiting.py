@@ -7,14 +7,15 @@ each with where it comes from. Nothing is guessed: where no table knows it, the 
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from k8sddp import constants, manifest
 from k8sddp.manifest import Manifest
-from k8sddp.plan import failures
 from k8sddp.plan import pods as pod_facts
+from k8sddp.plan import replacing
 
 MAX_MESSAGE: Final = 220
 KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"  # label of a Job that Kueue admits
@@ -80,13 +81,14 @@ def reason(job: Manifest, pods: Sequence[Manifest], events: Sequence[Manifest]) 
     if job["spec"].get("suspend"):
         return _suspended(job)
     newest = pod_facts.newest_by_index(pods)
-    if 0 in newest and pod_facts.terminated(newest[0]) is not None and not failures.is_replaced(newest[0]):
+    if 0 in newest and pod_facts.terminated(newest[0]) is not None and not replacing.is_replaced(job, newest[0]):
         return ""
     nnodes = int(job["spec"].get("completions") or 1)
     refused = _refused(job, events) if len(newest) < nnodes else ""
     if refused:
         return refused
-    for look in (_scheduling, _container, _event, _lost, _replaced):
+    replaced = functools.partial(_replaced, job)
+    for look in (_scheduling, _container, _event, _lost, replaced):
         for index in sorted(newest):
             sentence = look(newest[index], events)
             if sentence:
@@ -171,12 +173,13 @@ def _lost(pod: Manifest, _events: Sequence[Manifest]) -> str:
     return ""
 
 
-def _replaced(pod: Manifest, _events: Sequence[Manifest]) -> str:
-    if not failures.is_replaced(pod):
+def _replaced(job: Manifest, pod: Manifest, _events: Sequence[Manifest]) -> str:
+    if not replacing.is_replaced(job, pod):
         return ""
     disruption = manifest.condition(pod, "DisruptionTarget") or {}
-    why = disruption.get("reason") or f"exit code {(pod_facts.terminated(pod) or {}).get('exitCode')}"
-    return f"{_who(pod)} was stopped ({why}); the Job makes a new one after its back-off (10 s or more)"
+    why = disruption.get("reason") or pod_facts.note(pod) or "no reason given"
+    word = "was stopped" if replacing.is_ignored(job, pod) else "ended"
+    return f"{_who(pod)} {word} ({why}); the Job makes a new one after its back-off (10 s or more)"
 
 
 def _not_ready(pod: Manifest, nnodes: int) -> str:

@@ -40,6 +40,8 @@ def status(job: Any = None, pods: Any = RUNNING, events: Any = ()) -> plan.JobSt
         ("Pending", make_job(), (make_ended_pod(0, exit_code=143), make_ended_pod(1, exit_code=79))),
         ("Starting", make_job(), (make_ended_pod(0, exit_code=143), make_pod(1, phase="Pending"))),
         ("Pending", make_job(), (make_ended_pod(0, exit_code=1, status=DISRUPTED), make_ended_pod(1, exit_code=79))),
+        ("Starting", make_job(), (make_pod(0), make_ended_pod(1, exit_code=137, reason="OOMKilled"))),
+        ("Failing", make_job(spec={"backoffLimitPerIndex": 0}), (make_pod(0), make_ended_pod(1, exit_code=137))),
         ("Failing", make_job(conditions={"FailureTarget": "PodFailurePolicy"}), RUNNING),
         ("Completing", make_job(conditions={"SuccessCriteriaMet": "SuccessPolicy"}), RUNNING),
         ("Complete", make_job(conditions={"SuccessCriteriaMet": "", "Complete": ""}), RUNNING),
@@ -152,6 +154,13 @@ def test_running_job_waits_for_nothing() -> None:
     """The sentence is there only when something is not as it should be."""
     assert "" == status().waiting
     assert "" != status(pods=()).waiting
+
+
+def test_a_restart_within_the_limit_is_no_failure() -> None:
+    """The Job makes another pod of the index; there is nothing to blame yet."""
+    found = status(pods=(make_pod(0), make_ended_pod(1, exit_code=137, reason="OOMKilled")))
+    assert "" == found.first_failure
+    assert "pod digits-1-abcde ended (OOMKilled); the Job makes a new one after its back-off" in found.waiting
 
 
 def test_earlier_attempts_are_told_when_the_job_has_ended() -> None:

@@ -190,6 +190,22 @@ def test_pod_that_was_stopped_is_awaited_again(expected: str, pod: Any) -> None:
     assert sentence == reason(pod, make_ended_pod(1, exit_code=79))
 
 
+@pytest.mark.parametrize(
+    ("expected", "pod"),
+    [
+        ("exit code 137", make_ended_pod(0, exit_code=137)),
+        ("OutOfcpu", make_pod(phase="Failed", status={"reason": "OutOfcpu"})),
+        ("no reason given", make_pod(phase="Failed")),
+    ],
+    ids=["killed", "refused", "unknown"],
+)
+def test_pod_that_ended_within_the_limit_is_awaited_again(expected: str, pod: Any) -> None:
+    """The Job counts this end, and makes a new pod all the same; beyond the limit it does not."""
+    sentence = f"{POD} ended ({expected}); the Job makes a new one after its back-off (10 s or more)"
+    assert sentence == reason(pod)
+    assert "ended" not in reason(pod, job=make_job(spec={"backoffLimitPerIndex": 0}))
+
+
 def test_follower_of_a_failed_gang_is_not_awaited() -> None:
     """It leaves with the code of a stopped one, and its verdict says that the gang failed."""
     follower = make_ended_pod(1, exit_code=79, message=make_verdict())
