@@ -119,11 +119,12 @@ def record_exception(
         return
     _state["recorded"] = True
     index = getattr(value, "error_index", None)  # torch.multiprocessing.spawn: a child of this process failed
-    if isinstance(index, int) and hasattr(value, "error_pid"):
+    child = getattr(value, "error_pid", getattr(value, "pid", None))  # torch 2.4 says pid
+    if isinstance(index, int) and isinstance(child, int):
         emit(
             "child",
             index=index,
-            child_pid=value.error_pid,
+            child_pid=child,
             exit_code=getattr(value, "exit_code", None),
             exception=None if hasattr(value, "exit_code") else _last_line(str(value)),
             traceback=None if hasattr(value, "exit_code") else str(value),
