@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from k8sddp.worker import main
+from tests.unit.worker import workers
 
 PRINT = "import sys; print(sys.excepthook is sys.__excepthook__, [p for p in sys.path if 'instrument' in p])"
 
@@ -59,7 +60,7 @@ def run(words: str, env: dict[str, str], *, path: str = "") -> subprocess.Comple
         **env,
     }
     return subprocess.run(
-        [sys.executable, "-c", words], env=everything, capture_output=True, text=True, timeout=30, check=False
+        [workers.PYTHON, "-c", words], env=everything, capture_output=True, text=True, timeout=30, check=False
     )
 
 
@@ -131,6 +132,18 @@ def test_a_child_of_the_launcher_becomes_a_rank_when_it_joins(tmp_path: Path) ->
         assert ranks.output().startswith("joined\n")
         assert ["start", "exception"] == [event["event"] for event in ranks.events()]
     assert ("", "") == (done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize("name", ["error_pid", "pid"])
+def test_the_child_that_mp_spawn_names_is_reported(tmp_path: Path, name: str) -> None:
+    """torch's exception holds the child's pid as error_pid, that of torch 2.4 as pid."""
+    words = f"class Raised(Exception): error_index, {name} = 1, 42\nraise Raised('KeyError: early')"
+    with Ranks(tmp_path / "ranks") as ranks:
+        run(words, ranks.env)
+        event = ranks.events()[-1]
+    assert ("child", 1, 42, "KeyError: early") == tuple(
+        event[name] for name in ("event", "index", "child_pid", "exception")
+    )
 
 
 def test_a_scripts_own_import_of_k8sddp_is_not_touched(tmp_path: Path) -> None:

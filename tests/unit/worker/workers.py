@@ -15,6 +15,7 @@ from pathlib import Path
 
 FAKE_TORCH = Path(__file__).with_name("fake_torch")
 ROOT = Path(__file__).parents[3]
+PYTHON = os.environ.get("WORKER_PYTHON", sys.executable)  # the worker's; make test-worker names another
 # Scripts
 WAIT_FOR_EVER = "import time, os\nprint('up', os.environ['RANK'])\ntime.sleep(100)\n"
 RANK_1_WAITS_ELSE = "import os, sys, time\nif os.environ['RANK'] != '1':\n    time.sleep(100)\n"
@@ -114,7 +115,7 @@ class Gang:
         self.port = free_ports()
         self.words = ("train.py", *args)
         self.nnodes = nnodes
-        self.python = options.pop("python", sys.executable)
+        self.python = options.pop("python", PYTHON)
         self.torch = options.pop("torch", str(FAKE_TORCH))
         self.options = {f"K8SDDP_{name.upper()}": value for name, value in options.items()}
         self.pods: list[Pod] = []
