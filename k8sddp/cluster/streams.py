@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from k8sddp.cluster.api import Cluster
 
 PATIENCE: Final = 300.0
+REFUSALS: Final = 60.0  # seconds of refusals to a reader who was let in before; see Retry.failed
 WATCH_SILENCE: Final = 90.0  # bookmarks come about every minute
 WATCH_LENGTH: Final = 300  # seconds after which the server ends a watch by itself
 _PASSING: Final = frozenset({0, 429, 500, 502, 503, 504})  # 0: no answer
+_REFUSED: Final = frozenset({401, 403})
 
 
 class Change(NamedTuple):
@@ -79,6 +81,8 @@ class Retry:
         self._sleep = cluster.transport.sleep
         self._clock = cluster.transport.clock
         self._stop = stop
+        self._let_in = False
+        self._refused_since: float | None = None
         self.success()
 
     def success(self) -> None:
@@ -88,6 +92,7 @@ class Retry:
     def opened(self) -> None:
         """Note that the server answers, though nothing has come yet."""
         self._since = self._clock()
+        self._let_in, self._refused_since = True, None
 
     def pause(self) -> None:
         """Wait longer each time, until something comes."""
@@ -96,7 +101,17 @@ class Retry:
         self._pause = min(self._pause * 2, LONGEST_PAUSE)
 
     def failed(self, fault: errors.ClusterError) -> None:
-        """Wait before the next try; raises the fault where trying again cannot help, or patience is at its end."""
+        """Wait before the next try; raises the fault where trying again cannot help, or patience is at its end.
+
+        An API server that has just started refuses everybody until it has read its roles: who was let in before is
+        refused for good only after `REFUSALS` seconds.
+        """
+        if fault.status in _REFUSED and self._let_in:
+            self._refused_since = self._clock() if self._refused_since is None else self._refused_since
+            if self._clock() - self._refused_since > REFUSALS:
+                raise fault
+            self.pause()
+            return
         if fault.status not in _PASSING or isinstance(fault, errors.InvalidError | errors.KubeconfigError):
             raise fault
         if self._clock() - self._since > PATIENCE:

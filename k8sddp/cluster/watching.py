@@ -149,8 +149,15 @@ def _snapshot(cluster: Cluster, news: _News) -> Snapshot:
     pods = news.own_pods()
     waits = not _finished(news.job) and len(pods) < int(news.job["spec"].get("completions") or 1)
     waits = waits or any(pod_facts.phase(pod) == "Pending" for pod in pods)
-    events = observing.events(cluster, news.job, pods) if waits else ()
-    return snapshot.of([news.job], pods=pods, events=events)
+    return snapshot.of([news.job], pods=pods, events=_events(cluster, news.job, pods) if waits else ())
+
+
+def _events(cluster: Cluster, job: Manifest, pods: tuple[Manifest, ...]) -> tuple[Manifest, ...]:
+    """Return the events, none where they cannot be read just now: they only explain, and nothing hangs on them."""
+    try:
+        return observing.events(cluster, job, pods)
+    except errors.ClusterError:
+        return ()
 
 
 def _finished(job: Manifest) -> bool:

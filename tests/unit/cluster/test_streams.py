@@ -121,6 +121,35 @@ def test_watch_that_is_refused_ends(tmp_path: Path, status: int) -> None:
         assert [] == time.pauses
 
 
+def test_reader_who_was_let_in_before_outlasts_refusals(tmp_path: Path) -> None:
+    """An API server that has just started refuses everybody until it has read its roles."""
+    with fake_and_cluster(tmp_path) as (fake, connection, _):
+        stop = cluster.Stop()
+        stream = watching(connection, stop)
+        next(stream)
+        connection.apply(config_map("a"))
+        assert ("ADDED", ["a"]) == seen(next(stream))
+        fake.cut()
+        connection.apply(config_map("b"))
+        fake.fail(*[Fault(status=403, body={"kind": "Status", "message": "no"})] * 3)
+        assert ("ADDED", ["b"]) == seen(next(stream))
+        stop.set()
+
+
+def test_refusals_end_the_patience_of_a_reader_who_was_let_in_before(tmp_path: Path) -> None:
+    """A right that was really taken away is said within two minutes."""
+    with fake_and_cluster(tmp_path) as (fake, connection, time):
+        stream = watching(connection, cluster.Stop())
+        next(stream)
+        connection.apply(config_map("a"))
+        next(stream)
+        fake.fail(*[Fault(status=403, body={"kind": "Status", "message": "no"})] * 40)
+        fake.cut()
+        with pytest.raises(errors.ForbiddenError):
+            next(stream)
+        assert streams.REFUSALS < time.now < 2 * streams.REFUSALS
+
+
 def test_event_that_is_cut_off_is_read_again(tmp_path: Path) -> None:
     """Half a line is no event, and no traceback."""
     with fake_and_cluster(tmp_path) as (fake, connection, _):
