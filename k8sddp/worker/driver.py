@@ -158,9 +158,7 @@ class Driver:
 
     def _find(self) -> dialer.Dialer:
         def lost(problem: str) -> None:
-            if not self._member.ending and self._events.now() - self._last_told >= REMIND:
-                self._last_told = self._events.now()
-                self._sink.say("node %d looks for node 0: %s" % (self._node.node_rank, problem))
+            self._say_problem(problem)
             self._act(self._member.connection_lost(problem, self._events.now()))
 
         return dialer.Dialer(
@@ -233,7 +231,13 @@ class Driver:
             return
         if self._gang:
             self._gang.own_name_unknown(problem)
+        self._say_problem(problem)
         self._act(self._member.connection_lost(problem, self._events.now()))
+
+    def _say_problem(self, problem: str) -> None:
+        if not self._member.ending and self._events.now() - self._last_told >= REMIND:
+            self._last_told = self._events.now()
+            self._sink.say("node %d looks for node 0: %s" % (self._node.node_rank, problem))
 
     # The attempt --------------------------------------------------------------------------------------------------
 
