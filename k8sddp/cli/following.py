@@ -17,14 +17,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from k8sddp import constants, errors
-from k8sddp.cli import jobs
+from k8sddp.cli import jobs, replacements
 
 if TYPE_CHECKING:
     from k8sddp import cluster, plan
     from k8sddp.manifest import Manifest
 
 LAST_WORDS: Final = 10.0
-LOOK_AGAIN: Final = 1.0  # seconds between two looks at a pod that is being deleted and may never end
 MAX_WAITING: Final = 1024  # lines read and not yet written: a slow terminal slows the reading, not our memory
 MAX_NODES: Final = 64  # each is a connection to the API server
 
@@ -44,13 +43,7 @@ class _LogEnded(NamedTuple):
     fault: str = ""
 
 
-class _Remark(NamedTuple):
-    """A sentence for the user, from another thread."""
-
-    text: str
-
-
-_News = bytes | _LogEnded | _Remark | BaseException | tuple["plan.Snapshot"]
+_News = bytes | _LogEnded | replacements.Answer | BaseException | tuple["plan.Snapshot"]
 
 
 class Follower:
@@ -69,7 +62,7 @@ class Follower:
     ) -> None:
         self._connection = connection
         self._replace = replace
-        self._replaced: set[str] = set()  # uids of the lost pods that were dealt with
+        self._replacements = replacements.Replacements(name)
         self._name = name
         self._emit = emit
         self._tell = tell
@@ -99,15 +92,18 @@ class Follower:
                     self._reading.discard(end.uid)
                     if end.fault:
                         self._tell(end.fault)
-                case _Remark() as remark:
-                    self._tell(remark.text)
+                case replacements.Answer() as answer:
+                    self._say(self._replacements.take(answer, now=time.monotonic()))
+                    look_again = 0.0 if self._replace else None
                 case (snapshot,):
                     latest = snapshot
+                    look_again = 0.0 if self._replace else None
                     status = self._take(snapshot, nodes)
                     deadline = time.monotonic() + LAST_WORDS if status.finished else None
                 case BaseException() as fault:
                     raise fault
-            look_again = self._replace_lost(latest) if latest is not None and self._replace else None
+            if latest is not None and look_again is not None and time.monotonic() >= look_again:
+                look_again = self._replace_lost(latest)  # not for every line of a log: it reads all pods
             if status is not None and deadline is not None and (not self._reading or time.monotonic() >= deadline):
                 return status
 
@@ -117,6 +113,10 @@ class Follower:
             return self._inbox.get(timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
         except queue.Empty:
             return None
+
+    def _say(self, sentence: str) -> None:
+        if sentence:
+            self._tell(sentence)
 
     def _take(self, snapshot: plan.Snapshot, nodes: Sequence[int]) -> plan.JobStatus:
         from k8sddp.plan import pods
@@ -134,31 +134,24 @@ class Follower:
         return status
 
     def _replace_lost(self, snapshot: plan.Snapshot) -> float | None:
-        """Have every lost pod replaced, once; return when to look again though nothing was heard."""
-        from k8sddp.plan import replacing
+        """Have the lost pods replaced, each by a thread; return when to look again though nothing was heard."""
+        requests, look_again = self._replacements.look(snapshot, now=time.monotonic())
+        for request in requests:
+            _start(functools.partial(self._make_replacement, request))
+        return look_again
 
-        job = snapshot.indexed_job(self._name)
-        if job is None:
-            return None
-        for pod in replacing.due(job, snapshot.pods, now=jobs.now()):
-            if pod["metadata"]["uid"] not in self._replaced:
-                self._replaced.add(pod["metadata"]["uid"])
-                _start(functools.partial(self._make_replacement, pod))
-        return time.monotonic() + LOOK_AGAIN if replacing.awaits_end(snapshot.pods) else None
+    def _make_replacement(self, request: replacements.Request) -> None:
+        from k8sddp import cluster
 
-    def _make_replacement(self, pod: Manifest) -> None:
-        from k8sddp import cluster, plan
-
-        lost = plan.loss(pod)
+        pod = request.pod
         try:
-            name = cluster.replace_pod(self._connection, self._name, pod["metadata"]["uid"], now=jobs.now())
+            name = cluster.replace_pod(self._connection, self._name, pod["metadata"]["uid"], overdue=request.overdue)
         except errors.ClusterError as error:
-            self._inbox.put(_Remark(f"{lost}; it cannot be replaced at once, so the Job will do it: {error}"))
+            self._inbox.put(replacements.Answer(pod, "", error))
         except BaseException as error:  # raised again by the main thread
             self._inbox.put(error)
         else:
-            if name:
-                self._inbox.put(_Remark(f"{lost}; replaced by {name}"))
+            self._inbox.put(replacements.Answer(pod, name))
 
     def _watch(self) -> None:
         from k8sddp import cluster

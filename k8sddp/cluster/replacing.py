@@ -6,15 +6,17 @@ follows from the lost pod's uid, so two clients that see the same loss make one 
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Collection
 
 from k8sddp.cluster.api import Cluster
 from k8sddp.cluster.observing import pod_selector
 from k8sddp.plan import replacing, snapshot
 
 
-def replace_pod(cluster: Cluster, job: str, uid: str, *, now: datetime) -> str:
+def replace_pod(cluster: Cluster, job: str, uid: str, *, overdue: Collection[str] = frozenset()) -> str:
     """Make the replacement of the pod `uid` of a job; return its name, empty where none is due (any more).
+
+    `overdue` is as for `plan.replacing.due`: what the caller has seen being deleted for too long.
 
     Raises the ClusterError of the request that failed: forbidden, quota, no answer.
     """
@@ -22,7 +24,7 @@ def replace_pod(cluster: Cluster, job: str, uid: str, *, now: datetime) -> str:
     if indexed_job is None:
         return ""
     pods = cluster.list("v1", "Pod", label_selector=pod_selector(indexed_job)).items
-    for pod in replacing.due(indexed_job, pods, now=now):
+    for pod in replacing.due(indexed_job, pods, overdue=overdue):
         if pod["metadata"]["uid"] == uid:
             wanted = replacing.replacement(indexed_job, pod)
             return str(wanted["metadata"]["name"]) if cluster.create(wanted) else ""

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Final
 
 from k8sddp import constants, manifest
@@ -24,7 +24,7 @@ from k8sddp.plan import pods as pod_facts
 
 FINALIZER: Final = "batch.kubernetes.io/job-tracking"
 INDEX_ENV: Final = "JOB_COMPLETION_INDEX"
-STUCK: Final = timedelta(seconds=2)  # beyond its grace, after which a pod that is being deleted has no kubelet
+STUCK: Final = 2.0  # seconds beyond its grace, after which a pod that is being deleted has no kubelet
 MIN_RUN: Final = timedelta(seconds=10)  # the Job's own first pause: a pod that ran longer uses up its limit no faster
 _ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"  # of generated names (apimachinery, util/rand)
 _COUNTED: Final = constants.ANNOTATION_BATCH_INDEX_FAILURE_COUNT
@@ -32,19 +32,32 @@ _IGNORED: Final = constants.ANNOTATION_BATCH_INDEX_IGNORED_FAILURE_COUNT
 _MAX_PREFIX: Final = 58  # apiserver, storage/names
 
 
-def due(job: Manifest, pods: Sequence[Manifest], *, now: datetime) -> tuple[Manifest, ...]:
-    """Return the lost pods that a replacement should follow now, by index."""
+def due(job: Manifest, pods: Sequence[Manifest], *, overdue: Collection[str] = frozenset()) -> tuple[Manifest, ...]:
+    """Return the lost pods that a replacement should follow now, by index.
+
+    `overdue` are the uids of the pods that are being deleted for longer than their `patience`.
+    """
     if job["metadata"].get("deletionTimestamp") or job["spec"].get("suspend"):
         return ()
     if any(manifest.condition(job, kind) for kind in ("Complete", "Failed", "FailureTarget", "SuccessCriteriaMet")):
         return ()
     newest = pod_facts.newest_by_index(pods)
-    return tuple(pod for _, pod in sorted(newest.items()) if _is_lost(job, pod, now) and may_be_replaced(job, pod))
+    return tuple(pod for _, pod in sorted(newest.items()) if _is_lost(job, pod, overdue) and may_be_replaced(job, pod))
 
 
-def awaits_end(pods: Sequence[Manifest]) -> bool:
-    """Return whether some pod is being deleted: with time alone, and no event, it may become one that is lost."""
-    return any(pod_facts.is_deleting(pod) for pod in pod_facts.newest_by_index(pods).values())
+def patience(pods: Sequence[Manifest]) -> dict[str, float]:
+    """Return the pods that may become lost with time alone, and no event: uid -> seconds after which each is overdue.
+
+    They count from when the deletion was first seen, on a clock that nobody sets: deletionTimestamp is the API
+    server's time, and a client whose own is 30 s ahead would take every evicted pod for dead at once.
+    """
+    newest = pod_facts.newest_by_index(pods).values()
+    return {pod["metadata"]["uid"]: _grace(pod) + STUCK for pod in newest if _may_be_stuck(pod)}
+
+
+def _grace(pod: Manifest) -> float:
+    given = pod["metadata"].get("deletionGracePeriodSeconds")
+    return float(pod["spec"].get("terminationGracePeriodSeconds", 30) if given is None else given)
 
 
 def is_replaced(job: Manifest, pod: Manifest) -> bool:
@@ -106,13 +119,16 @@ def counts(job: Manifest, pod: Manifest) -> tuple[int, int]:
     return (failed, ignored + 1) if is_ignored(job, pod) else (failed + 1, ignored)
 
 
-def _is_lost(job: Manifest, pod: Manifest, now: datetime) -> bool:
+def _is_lost(job: Manifest, pod: Manifest, overdue: Collection[str]) -> bool:
     if pod_facts.phase(pod) == "Failed":
         return _is_urgent(job, pod)
-    if pod_facts.phase(pod) == "Succeeded" or not manifest.condition(pod, "DisruptionTarget"):
-        return False
-    end = pod_facts.moment(pod["metadata"].get("deletionTimestamp"))  # the grace period is part of it
-    return end is not None and now >= end + STUCK
+    return _may_be_stuck(pod) and pod["metadata"]["uid"] in overdue
+
+
+def _may_be_stuck(pod: Manifest) -> bool:
+    """Return whether the pod is being deleted for a reason that may be a dead Kubernetes Node, and has not ended."""
+    alive = pod_facts.phase(pod) not in ("Failed", "Succeeded")
+    return alive and pod_facts.is_deleting(pod) and manifest.condition(pod, "DisruptionTarget") is not None
 
 
 def _is_urgent(job: Manifest, pod: Manifest) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,6 @@ from k8sddp import cluster, errors
 from tests.contract.fake_cluster import FakeCluster
 from tests.unit.cluster.connected import fake_and_cluster
 from tests.unit.cluster.test_execution import apply
-
-NOW = datetime(2026, 11, 24, tzinfo=timezone.utc)
 
 
 def lose(fake: FakeCluster, index: int = 0, exit_code: int = 137) -> str:
@@ -30,12 +27,12 @@ def test_a_lost_pod_is_replaced_once(tmp_path: Path) -> None:
     with fake_and_cluster(tmp_path) as (fake, connection, _):
         apply(connection)
         uid = lose(fake)
-        name = cluster.replace_pod(connection, "digits", uid, now=NOW)
+        name = cluster.replace_pod(connection, "digits", uid)
         made = fake.object("pods", name)
         assert made is not None
         counts = {key: value for key, value in made["metadata"]["annotations"].items() if "failure-count" in key}
         assert {"batch.kubernetes.io/job-index-failure-count": "1"} == counts
-        assert "" == cluster.replace_pod(connection, "digits", uid, now=NOW)
+        assert "" == cluster.replace_pod(connection, "digits", uid)
         assert None is connection.create(
             {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {}}, "spec": {"containers": []}}
         )
@@ -45,8 +42,8 @@ def test_a_pod_whose_end_ends_the_job_is_not_replaced(tmp_path: Path) -> None:
     """Nor one of a job that is gone."""
     with fake_and_cluster(tmp_path) as (fake, connection, _):
         apply(connection)
-        assert "" == cluster.replace_pod(connection, "digits", lose(fake, exit_code=3), now=NOW)
-        assert "" == cluster.replace_pod(connection, "nothing", "uid", now=NOW)
+        assert "" == cluster.replace_pod(connection, "digits", lose(fake, exit_code=3))
+        assert "" == cluster.replace_pod(connection, "nothing", "uid")
 
 
 def test_a_user_who_may_not_create_pods_is_told_so(tmp_path: Path) -> None:
@@ -56,4 +53,18 @@ def test_a_user_who_may_not_create_pods_is_told_so(tmp_path: Path) -> None:
         uid = lose(fake)
         fake.forbidden.add(("create", "pods"))
         with pytest.raises(errors.ForbiddenError, match="namespace research"):
-            cluster.replace_pod(connection, "digits", uid, now=NOW)
+            cluster.replace_pod(connection, "digits", uid)
+
+
+def test_a_pod_on_a_dead_kube_node_is_replaced_when_the_caller_waited(tmp_path: Path) -> None:
+    """Whatever the clocks say: its deletion lies far back, and only the caller knows since when it has seen it."""
+    with fake_and_cluster(tmp_path) as (fake, connection, _):
+        apply(connection)
+        name = fake.pod("digits", 1)
+        fake.run_pod(name)
+        with fake.changing("pods", name) as pod:
+            uid = str(pod["metadata"]["uid"])
+            pod["metadata"].update(deletionTimestamp="2020-01-01T00:00:00Z", deletionGracePeriodSeconds=30)
+            pod["status"]["conditions"].append({"type": "DisruptionTarget", "status": "True"})
+        assert "" == cluster.replace_pod(connection, "digits", uid)
+        assert "" != cluster.replace_pod(connection, "digits", uid, overdue=[uid])

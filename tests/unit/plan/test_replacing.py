@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from datetime import datetime, timezone
+from collections.abc import Collection
 from typing import Any
 
 import pytest
@@ -12,7 +12,6 @@ from k8sddp import constants
 from k8sddp.plan import replacing
 from tests.unit.plan import observed
 
-NOW = datetime(2026, 11, 24, 0, 5, tzinfo=timezone.utc)
 FAILED = constants.ANNOTATION_BATCH_INDEX_FAILURE_COUNT
 IGNORED = constants.ANNOTATION_BATCH_INDEX_IGNORED_FAILURE_COUNT
 DISRUPTED = {"conditions": [{"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager"}]}
@@ -23,9 +22,9 @@ def make_lost(exit_code: int = 137, **more: Any) -> dict[str, Any]:
     return observed.make_ended_pod(1, exit_code=exit_code, **more)
 
 
-def due(job: dict[str, Any], *pods: dict[str, Any]) -> list[str]:
+def due(job: dict[str, Any], *pods: dict[str, Any], overdue: Collection[str] = ()) -> list[str]:
     """Return the names of the pods that are to be replaced."""
-    return [pod["metadata"]["name"] for pod in replacing.due(job, pods, now=NOW)]
+    return [pod["metadata"]["name"] for pod in replacing.due(job, pods, overdue=overdue)]
 
 
 @pytest.mark.parametrize(
@@ -104,12 +103,25 @@ def test_a_pod_that_hardly_ran_is_left_to_the_jobs_back_off(expected: bool, pod:
 def test_a_pod_on_a_dead_kube_node_is_replaced_after_its_grace() -> None:
     """Its kubelet never says that it ended; a pod that is merely being deleted is left alone."""
     job = observed.make_job()
+    at = {"deletionTimestamp": "2026-11-24T00:04:57Z", "deletionGracePeriodSeconds": 7}
+    stuck, deleted, disrupted = (
+        observed.make_pod(1, status=DISRUPTED, annotations={FAILED: "1"}, **at),
+        observed.make_pod(1, **at),
+        observed.make_pod(1, status=DISRUPTED),
+    )
+    late = ["pod-1"]
+    assert ["digits-1-abcde"] == due(job, stuck, overdue=late)
+    assert [[], [], []] == [due(job, stuck), due(job, deleted, overdue=late), due(job, disrupted, overdue=late)]
+
+
+def test_patience_is_measured_from_the_first_sight_of_the_deletion() -> None:
+    """The grace that the API server granted, and a little more; no timestamp, so that no clock has to be right."""
     at = {"deletionTimestamp": "2026-11-24T00:04:57Z"}
-    assert ["digits-1-abcde"] == due(job, observed.make_pod(1, status=DISRUPTED, **at))
-    assert [] == due(job, observed.make_pod(1, status=DISRUPTED, deletionTimestamp="2026-11-24T00:05:10Z"))
-    assert [] == due(job, observed.make_pod(1, **at))
-    assert replacing.awaits_end([observed.make_pod(1, **at)])
-    assert not replacing.awaits_end([observed.make_pod(1)])
+    granted = observed.make_pod(1, status=DISRUPTED, deletionGracePeriodSeconds=7, **at)
+    unknown = observed.make_pod(0, status=DISRUPTED, **at)
+    assert {"pod-1": 9.0, "pod-0": 32.0} == replacing.patience([granted, unknown])
+    ended = make_lost(status={**DISRUPTED, "phase": "Failed"}, **at)
+    assert {} == replacing.patience([observed.make_pod(1, **at), ended, observed.make_pod(0, status=DISRUPTED)])
 
 
 @pytest.mark.parametrize(
