@@ -5,11 +5,13 @@ VENV        := .venv
 BIN         := $(VENV)/bin
 READY       := $(VENV)/.ready
 PYTEST      := $(BIN)/pytest
+MIN         := .venv-torch-min
+WORKER_PYTHON ?= python3.9
 SOURCES     := k8sddp tests manifests/samples
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test lint lint-workflows unit golden-update local contract test-gpu cluster cluster-down e2e
-.PHONY: bench bench-restart wheel wheel-test clean
+.PHONY: bench bench-restart bench-overhead test-torch-min test-worker wheel wheel-test clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +28,12 @@ $(READY): pyproject.toml Makefile
 	$(BIN)/python -c 'import torch' 2>/dev/null || VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet \
 	  $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) 'torch>=2.4' 'numpy>=1.26'
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --editable '.[dev]'
+	@touch $@
+
+$(MIN)/.ready: $(READY)
+	$(BIN)/uv venv --quiet --clear --python '>=3.10,<3.13' $(MIN)
+	VIRTUAL_ENV=$(MIN) $(BIN)/uv pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) 'torch==2.4.*' 'numpy>=1.26,<2'
+	VIRTUAL_ENV=$(MIN) $(BIN)/uv pip install --quiet --editable '.[dev]'
 	@touch $@
 
 venv: $(READY) ## Make .venv with k8sddp, torch and the development tools
@@ -53,6 +61,12 @@ contract: $(READY) ## The cluster contract against the fake API server
 local: $(READY) ## The tests that train here, with torch and gloo
 	$(PYTEST) tests/local
 
+test-torch-min: $(MIN)/.ready ## The local tests with the oldest torch that is supported (needs Python 3.10 to 3.12)
+	$(MIN)/bin/python -m pytest tests/local
+
+test-worker: $(READY) ## The worker processes' tests with another Python: make test-worker WORKER_PYTHON=python3.9
+	WORKER_PYTHON=$(WORKER_PYTHON) $(PYTEST) tests/unit/worker
+
 test-gpu: $(READY) ## The tests that need an NVIDIA GPU; they skip with a sentence without one
 	$(PYTEST) tests/gpu -m gpu -s
 
@@ -61,6 +75,9 @@ bench: $(READY) ## Start-up, rendering and launch figures, as ratios of one run
 
 bench-restart: $(READY) ## Kill a rank again and again, here and on the test bed: beside torchrun, JobSet, raw Jobs (35 minutes)
 	$(BIN)/python -m tests.bench restarting restarting-cluster
+
+bench-overhead: $(READY) ## What we cost an undisturbed run: worker memory, steps per second, hooks (6 minutes)
+	$(BIN)/python -m tests.bench overhead
 
 cluster: $(READY) ## Start a real two-node Kubernetes for tests and print how to use it
 	$(BIN)/python -m tests.cluster up
@@ -87,5 +104,5 @@ wheel-test: wheel ## Install the built wheel alone into a new environment and re
 	@echo "the wheel works on its own"
 
 clean: ## Remove .venv and what the tools left in the tree
-	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(MIN) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
-from tests.bench import applying, launching, restarting, restarting_cluster, startup
+from tests.bench import applying, launching, overhead, restarting, restarting_cluster, startup
 
 GROUPS = {
     "startup": startup.figures,
@@ -13,6 +13,7 @@ GROUPS = {
     "restarting": restarting.figures,
     "restarting-cluster": restarting_cluster.figures,
     "applying": applying.figures,
+    "overhead": overhead.figures,
 }
 
 if __name__ == "__main__":
