@@ -11,16 +11,14 @@ max_attempts, what does not count by the number of ports. docs/protocol.md draws
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Optional, Union
 
 from k8sddp.worker import exit_codes, process_tree, root_cause
 
-from . import ledger, messages, plan, ports, retrying, roster
+from . import findings, ledger, messages, plan, ports, retrying, roster
 from .roster import LOCAL, Peer
 
-SETTLE_CAUSE = 0.2  # seconds to wait for an earlier or better cause once there is one (a launcher looks every 0.1 s)
-SETTLE_VICTIM = 2.0  # seconds to wait while all failures known look like consequences
 END_LIMIT = process_tree.LIMIT + 5.0  # seconds, beyond a grace, for a member to end its ranks
 LAST_NUMBER = 9999  # disruptions are free; this bounds them
 REMIND = 30.0  # seconds between two words to those who wait, at most; their patience begins anew with each
@@ -63,12 +61,7 @@ class Coordinator:
         self._busy: set[Peer] = set()  # members whose ranks of the last attempt have not ended
         self._finished: set[Peer] = set()  # members from whom nothing more will come in this attempt
         self._complete: dict[int, messages.Join] = {}  # by node rank; what is complete stays so until the attempt ends
-        self._failures: list[root_cause.Failure] = []
-        self._left: list[
-            root_cause.Failure
-        ] = []  # whose ranks exited with 0 first, should that turn out to be too early
-        self._lost: list[messages.Join] = []  # pods that this attempt lost without a word
-        self._settle: Optional[float] = None
+        self._findings = findings.Findings()  # about the attempt that runs, or ran last
         self._number = -1  # of the attempt that runs, or ran last
         self._ports = ports.Ports(job_plan.first_port, lives=own.lives, usable=job_plan.usable)
         self._pause = min(REMIND, job_plan.timeout / 2)
@@ -105,7 +98,10 @@ class Coordinator:
         """Return when `tick` is next due."""
         if self._phase == OVER:
             return None
-        due = [self._settle if self._phase == RUNNING else self._deadline, self._remind if self._waiting() else None]
+        due = [
+            self._findings.due if self._phase == RUNNING else self._deadline,
+            self._remind if self._waiting() else None,
+        ]
         return min((when for when in due if when is not None), default=None)
 
     def received(self, peer: Peer, message: messages.Message, now: float) -> list[Effect]:
@@ -117,9 +113,7 @@ class Coordinator:
         if isinstance(message, messages.Leaving):
             return self._leaving(peer, message.reason, now)
         if isinstance(message, messages.Idle):
-            if message.attempt == self._number and self._phase == ENDING:
-                self._busy.discard(peer)
-            return self._advance(now)
+            return self._idle(peer, now) if message.attempt == self._number and self._phase == ENDING else []
         if self._phase == RUNNING and getattr(message, "attempt", None) == self._number:
             return self._report(peer, message, now)
         return []  # about an attempt that is over
@@ -133,6 +127,8 @@ class Coordinator:
         self._busy.discard(peer)
         if self._phase == RUNNING and was_busy and join.node_rank not in self._complete:
             return self._lose(join, ledger.SILENT, now)
+        if self._phase == ENDING and was_busy:
+            self._ledger.explained(join, ledger.SILENT)
         return self._advance(now)
 
     def own_name_unknown(self, problem: str) -> None:
@@ -141,7 +137,7 @@ class Coordinator:
 
     def tick(self, now: float) -> list[Effect]:
         """Act on what is due by `now`."""
-        if self._phase == RUNNING and self._settle is not None and now >= self._settle:
+        if self._phase == RUNNING and self._findings.due is not None and now >= self._findings.due:
             return self._fail_attempt(now)
         if self._phase == ENDING and now >= self._deadline:
             return self._drop_busy(now)
@@ -178,17 +174,19 @@ class Coordinator:
             self._roster.remove(older)
             self._busy.discard(older)
         self._roster.add(peer, join)
-        effects += [Note(text) for text in self._ledger.joined(join)]
+        same = trained is not None and trained.pod == join.pod
+        how = "its connection broke" if same else "pod %s took its place while it trained" % join.pod
+        if trained is not None and self._phase == ENDING:
+            self._ledger.explained(trained, how)
+        effects += self._account(self._ledger.joined(join))
         if self._phase == RUNNING:
             self._remind = max(self._remind, now + 1.0)
             effects.append(Send(peer, messages.Waiting(self._roster.missing_text())))
             if trained is not None:
-                same = trained.pod == join.pod
-                how = "its connection broke" if same else "pod %s took its place while it trained" % join.pod
                 effects += self._lose(trained, how, now)
             return effects
         if self._ledger.exhausted and (self._ledger.cause or self._roster.complete):
-            return effects + self._conclude_failed(self._used_up(join))
+            return effects + self._conclude_failed(self._ledger.used_up(join))
         return effects + (self._advance(now) or [Send(peer, messages.Waiting(self._roster.missing_text()))])
 
     def _turn_away(self, peer: Peer) -> list[Effect]:
@@ -224,8 +222,7 @@ class Coordinator:
         self._phase = RUNNING
         self._busy = set(self._roster.peers)
         self._finished, self._complete = set(), {}
-        self._failures, self._left, self._lost = [], [], []
-        self._settle = None
+        self._findings = findings.Findings()
         terms = messages.Attempt(
             self._number,
             asked.master_addr,
@@ -245,53 +242,43 @@ class Coordinator:
     def _report(self, peer: Peer, message: messages.Message, now: float) -> list[Effect]:
         join = self._roster[peer]
         if isinstance(message, messages.Failed):
-            self._failures.append(root_cause.weigh(root_cause.from_record(message.failure)))
+            self._findings.failed(root_cause.weigh(root_cause.from_record(message.failure)))
             return self._failing(now)
         if isinstance(message, messages.Left):
-            self._left.append(roster.failure(join, "early-exit", "")._replace(rank=message.rank))
+            self._findings.left(join, message.rank)
         if isinstance(message, messages.Over):
             self._finished.add(peer)
-            if not self._failures:
-                self._failures.append(roster.failure(join, "lost", "its launcher ended and gave no reason"))
+            if not self._findings.failures:
+                self._findings.failed(roster.failure(join, "lost", "its launcher ended and gave no reason"))
             return self._failing(now)
         if isinstance(message, messages.Complete):
             self._complete[join.node_rank] = join
             self._finished.add(peer)
             if len(self._complete) == self._own.nnodes:
                 return self._conclude("complete", exit_codes.COMPLETE)
-            return self._failing(now) if self._failures else []
+            return self._failing(now) if self._findings.failures else []
         return []
 
     def _lose(self, join: messages.Join, how: str, now: float) -> list[Effect]:
-        self._lost.append(join)
-        self._failures.append(roster.failure(join, "lost", how))
+        self._findings.lose(join, how)
         return self._failing(now)
 
     def _failing(self, now: float) -> list[Effect]:
         """Wait a little for a better cause, or decide when none can come."""
-        best = root_cause.first(self._failures)
-        if best.weight == root_cause.CAUSE:
-            due = now if best.kind == "signal" else now + SETTLE_CAUSE  # nothing goes before a signal
-        else:
-            due = now + SETTLE_VICTIM
-        self._settle = due if self._settle is None else min(self._settle, due)
+        due = self._findings.wait(now)
         nothing_comes = all(peer in self._finished for peer in self._roster.peers if peer in self._busy)
-        return self._fail_attempt(now) if nothing_comes or now >= self._settle else []
-
-    def _cause(self) -> root_cause.Failure:
-        cause = root_cause.first(self._failures)
-        if cause.weight == root_cause.VICTIM and self._left:
-            return self._left[0]  # the others were torn down because this one has gone
-        return cause
+        return self._fail_attempt(now) if nothing_comes or now >= due else []
 
     def _fail_attempt(self, now: float) -> list[Effect]:
-        cause = self._cause()
-        self._settle = None
-        if retrying.is_final(cause, self._plan.rules):
+        found, cause = self._findings, self._findings.cause
+        if cause.weight != root_cause.VICTIM and retrying.is_final(cause, self._plan.rules):
             return self._conclude_failed(cause, counts=True)
-        silent = any(join.node_rank == cause.node_rank for join in self._lost) and cause.kind == "lost"
-        self._ledger.failed(self._number, cause, self._lost if silent else ())
-        for join in self._lost:
+        suspects = found.lost if found.silent else []
+        if not found.explained:  # nobody has told the cause: perhaps a pod that is lost, and its link not yet
+            suspects = [self._roster[peer] for peer in sorted(self._busy)]
+            suspects = [join for join in suspects if join.node_rank not in self._complete]
+        self._ledger.failed(self._number, cause, suspects)
+        for join in found.lost:
             peer = self._roster.of_node(join.node_rank)
             if peer is not None:  # its replacement, or itself, is here already
                 self._ledger.joined(self._roster[peer])
@@ -299,14 +286,30 @@ class Coordinator:
             return self._conclude_failed(cause)
         return self._end_attempt(now, grace=False)
 
+    def _account(self, news: Sequence[str]) -> list[Effect]:
+        """Tell the log and the members what has been found out about the last attempt."""
+        notes: list[Effect] = [Note(text) for text in news]
+        if not news or self._phase == RUNNING:
+            return notes
+        ended = self._ledger.ended(grace=False)
+        return notes + [Send(peer, ended) for peer in self._roster.peers]
+
     def _end_attempt(self, now: float, *, grace: bool) -> list[Effect]:
         self._phase = ENDING
         self._remind = now + self._pause
-        self._settle = None
         self._deadline = now + END_LIMIT + (self._plan.grace_period if grace else 0.0)
-        self._complete, self._failures = {}, []
-        ended = messages.Ended(self._number, self._ledger.history[-1], self._ledger.spent, grace)
+        self._complete = {}
+        ended = self._ledger.ended(grace=grace)
         effects: list[Effect] = [Send(peer, ended) for peer in self._roster.peers if peer in self._busy]
+        return effects + self._advance(now)
+
+    def _idle(self, peer: Peer, now: float) -> list[Effect]:
+        if peer not in self._busy:
+            return []
+        self._busy.discard(peer)
+        effects = self._account(self._ledger.alive(self._roster[peer].node_rank))
+        if effects and self._ledger.exhausted:
+            return effects + self._conclude_failed(self._ledger.used_up(self._own))
         return effects + self._advance(now)
 
     def _drop_busy(self, now: float) -> list[Effect]:
@@ -316,6 +319,7 @@ class Coordinator:
             join = self._roster.remove(peer)
             self._busy.discard(peer)
             if join is not None:
+                self._ledger.explained(join, "it did not answer any more")
                 text = "node %d (pod %s) did not end its ranks within %.0f s" % (join.node_rank, join.pod, END_LIMIT)
                 effects += [Note(text), Close(peer)]
         self._deadline = now + END_LIMIT
@@ -330,7 +334,7 @@ class Coordinator:
         self._busy.discard(peer)
         effects: list[Effect] = []
         if self._phase == RUNNING:
-            if self._failures and self._cause().weight == root_cause.CAUSE:
+            if self._findings.explained:
                 effects = self._fail_attempt(now)
             else:
                 text = "node %d (pod %s) was asked to stop (%s)" % (join.node_rank, join.pod, reason[:80])
@@ -342,29 +346,21 @@ class Coordinator:
 
     # The job's end ------------------------------------------------------------------------------------------------
 
-    def _used_up(self, join: messages.Join) -> root_cause.Failure:
-        """Return the failure of a job whose budget was found to be used up after its last attempt."""
-        counts = (self._ledger.spent, self._plan.max_attempts)
-        detail = "%d failures of its pods count, and restart.maxAttempts is %d" % counts
-        return self._ledger.cause or roster.failure(join, "lost", detail)
-
     def _give_up(self) -> list[Effect]:
         self._ledger.count_undecided()
         node = self._roster.missing()[0] if self._roster.missing() else 0
         if self._ledger.exhausted:
-            return self._conclude_failed(self._used_up(self._own))
+            return self._conclude_failed(self._ledger.used_up(self._own))
         again = "came back" if self._ledger.number >= 0 else "joined"
-        missing = "node %s of %d never %s within %.0f s" % (
+        detail = "node %s of %d never %s within %.0f s: %s" % (
             self._roster.missing_text(),
             self._own.nnodes,
             again,
             self._plan.timeout,
+            self._own_problem if node == 0 else "see whether its pod is scheduled and its image pulled",
         )
         pod = self._own.pod if node == 0 else "never seen"
-        remedy = self._own_problem if node == 0 else "see whether its pod is scheduled and its image pulled"
-        return self._conclude_failed(
-            root_cause.Failure("infrastructure", node, pod, "", detail="%s: %s" % (missing, remedy))
-        )
+        return self._conclude_failed(root_cause.Failure("infrastructure", node, pod, "", detail=detail))
 
     def _conclude_failed(self, cause: root_cause.Failure, *, counts: bool = False) -> list[Effect]:
         code = root_cause.exit_code(cause)
@@ -376,7 +372,7 @@ class Coordinator:
     def _conclude(
         self, outcome: str, code: int, *, cause: Optional[root_cause.Failure] = None, spent: Optional[int] = None
     ) -> list[Effect]:
-        self._phase = OVER
+        running, self._phase = self._phase == RUNNING, OVER
         about_last = cause is not None and cause == self._ledger.cause  # then the history need not tell it again
         self._verdict = root_cause.verdict(
             self._plan.job,
@@ -384,7 +380,7 @@ class Coordinator:
             attempt=max(0, self._number),
             code=code,
             cause=cause,
-            failures=self._failures if cause else (),
+            failures=self._findings.failures if cause and (running or about_last) else (),
             spent=self._ledger.spent if spent is None else spent,
             max_attempts=self._plan.max_attempts,
             history=[one for one in self._ledger.history if not (about_last and one["attempt"] == self._number)],

@@ -134,8 +134,7 @@ class Member:
             fresh = self._state in (SEEKING, WAITING) and message.number > self._memory.attempt
             return self._told_to_run(message) if fresh else []
         if isinstance(message, messages.Ended):
-            ours = self._state == RUNNING and message.attempt == self._memory.attempt
-            return self._told_to_end(message) if ours else []
+            return self._told_to_end(message) if message.attempt == self._memory.attempt else []
         return []
 
     def launched(self) -> list[Effect]:
@@ -234,8 +233,15 @@ class Member:
         return [Launch(terms)]
 
     def _told_to_end(self, message: messages.Ended) -> list[Effect]:
-        history = memory.history([*self._memory.history, message.entry])
-        self._memory = self._memory._replace(spent=message.spent, open=False, history=history)
+        before = [one for one in self._memory.history if one["attempt"] != message.attempt]
+        self._memory = self._memory._replace(
+            spent=message.spent,
+            open=False,
+            history=memory.history([*before, message.entry]),
+            undecided=memory.undecided(message.undecided),
+        )
+        if self._state != RUNNING:
+            return []  # it has been found out whether the attempt counts
         self._state = ENDING
         return [Note(self._summary(message)), EndRanks(message.grace)]
 

@@ -96,12 +96,14 @@ class Over(NamedTuple):
 class Ended(NamedTuple):
     """The attempt is over: end the ranks, after a SIGTERM and the grace period if `grace`, and say when they are gone.
 
-    `entry` is the attempt's line in the history, `spent` how many attempts count by now.
+    `entry` is the attempt's line in the history, `spent` how many attempts count by now, `undecided` the pods that will
+    tell whether this one does (memory.Undecided). It comes again, to members that wait too, when that is known.
     """
 
     attempt: int
     entry: Mapping[str, object]
     spent: int
+    undecided: Sequence[Mapping[str, object]]
     grace: bool
 
 
@@ -136,7 +138,7 @@ _SHAPES: Mapping[str, tuple[Any, tuple[type, ...]]] = {
     "left": (Left, (int, int)),
     "complete": (Complete, (int,)),
     "over": (Over, (int,)),
-    "ended": (Ended, (int, dict, int, bool)),
+    "ended": (Ended, (int, dict, int, list, bool)),
     "idle": (Idle, (int,)),
     "leaving": (Leaving, (str,)),
     "end": (End, (dict, int, bool)),

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from k8sddp.worker import root_cause
-from k8sddp.worker.gang import coordinator, memory, messages, retrying
+from k8sddp.worker.gang import coordinator, findings, memory, messages, retrying
 from tests.unit.worker import gangs
 
 VICTIM = "RuntimeError: [gloo/transport/tcp/pair.cc:534] Connection closed by peer [10.0.0.1]:1234"
@@ -70,9 +70,9 @@ def test_a_failure_is_decided_after_a_short_wait() -> None:
     """Node 0 leaves with the rank's code, the others with 79, all with the same verdict."""
     gang = gangs.make_running()
     assert {} == gangs.ends(gang.received(1, gangs.failed(1), 10.0))
-    assert 10.0 + coordinator.SETTLE_CAUSE == gang.deadline()
+    assert 10.0 + findings.SETTLE_CAUSE == gang.deadline()
     assert [] == gang.tick(10.0)
-    told = gangs.ends(gang.tick(10.0 + coordinator.SETTLE_CAUSE))
+    told = gangs.ends(gang.tick(10.0 + findings.SETTLE_CAUSE))
     assert (1, 79) == (told[0].code, told[1].code)
     assert told[0].verdict == told[1].verdict
 
@@ -102,16 +102,84 @@ def test_victims_are_waited_for_longer_but_not_for_ever() -> None:
     gang = gangs.make_running(3)
     gang.received(1, gangs.failed(1, VICTIM), 10.0)
     gang.received(2, gangs.failed(2, VICTIM), 11.0)
-    assert 10.0 + coordinator.SETTLE_VICTIM == gang.deadline()
-    told = gangs.ends(gang.tick(12.0))
-    assert 1 == cause_of(told[0])["rank"]
+    assert 10.0 + findings.SETTLE_VICTIM == gang.deadline()
+    told = gangs.sent(gang.tick(12.0), messages.Ended)
+    assert "rank 1" in str(told[0].entry["message"])
+
+
+def end_by_victims(nnodes: int = 3, max_attempts: int = 1) -> coordinator.Coordinator:
+    """Return a coordinator that has ended attempt 0 because of rank 0's consequence, and knows of no cause."""
+    gang = gangs.make_running(nnodes, max_attempts)
+    gang.received(0, gangs.failed(0, VICTIM), 10.0)
+    told = gangs.sent(gang.tick(10.0 + findings.SETTLE_VICTIM), messages.Ended)
+    assert {(None, 0)} == {(ended.entry["counted"], ended.spent) for ended in told.values()}
+    return gang
+
+
+def test_a_loss_that_the_network_tells_late_is_the_cause() -> None:
+    """Rank 0 lost its peer long before the link to node 1 broke: pod digits-1 is to blame, its replacement tells."""
+    gang = end_by_victims()
+    gang.received(0, messages.Idle(0), 13.0)
+    gang.received(2, messages.Idle(0), 13.0)
+    assert {} == gangs.ends(gang.lost(1, 20.0))
+    told = gangs.ends(gang.received(5, gangs.make_join(1, 3, pod="new", failure_count=1), 40.0))
+    assert ("lost", "digits-1", [0]) == (
+        cause_of(told[0])["class"],
+        cause_of(told[0])["pod"],
+        told[0].verdict["victims"],
+    )
+
+
+def test_a_late_loss_to_a_disruption_is_free() -> None:
+    """The victims' failures do not count when a pod was taken away."""
+    gang = end_by_victims()
+    gang.received(0, messages.Idle(0), 13.0)
+    gang.received(2, messages.Idle(0), 13.0)
+    gang.lost(1, 20.0)
+    started = gangs.sent(gang.received(5, gangs.make_join(1, 3, pod="new", ignored_count=1), 40.0), messages.Attempt)
+    assert {0: 0, 2: 0, 5: 0} == {peer: terms.spent for peer, terms in started.items()}
+    assert [(False, True)] == [(one["counted"], "digits-1" in str(one["message"])) for one in started[0].history]
+
+
+def test_a_member_that_never_ends_its_ranks_explains_victims() -> None:
+    """Its link is closed before the network would have told that it is lost."""
+    gang = end_by_victims()
+    gang.received(0, messages.Idle(0), 13.0)
+    gang.received(2, messages.Idle(0), 13.0)
+    due = gang.deadline()
+    assert due is not None
+    assert coordinator.Close(1) in gang.tick(due)
+    started = gangs.sent(gang.received(5, gangs.make_join(1, 3, pod="new", ignored_count=1), 40.0), messages.Attempt)
+    assert {0: 0, 2: 0, 5: 0} == {peer: terms.spent for peer, terms in started.items()}
+
+
+def test_victims_without_a_loss_count() -> None:
+    """When everybody is idle nobody was lost: the consequence is all there is, and all members hear that it counts."""
+    gang = end_by_victims()
+    gang.received(0, messages.Idle(0), 13.0)
+    gang.received(1, messages.Idle(0), 13.0)
+    told = gangs.ends(gang.received(2, messages.Idle(0), 13.1))
+    assert ({0: 1, 1: 79, 2: 79}, 0) == ({peer: end.code for peer, end in told.items()}, cause_of(told[0])["rank"])
+    gang = end_by_victims(max_attempts=2)
+    gang.received(0, messages.Idle(0), 13.0)
+    gang.received(1, messages.Idle(0), 13.0)
+    effects = gang.received(2, messages.Idle(0), 13.1)
+    assert {(True, 1)} == {(told.entry["counted"], told.spent) for told in gangs.sent(effects, messages.Ended).values()}
+    assert 1 == gangs.sent(effects, messages.Attempt)[0].spent
+
+
+def test_a_consequence_is_never_final() -> None:
+    """failOn is about the rank that failed first, and that one is not known."""
+    gang = gangs.make_running(max_attempts=2, rules=retrying.Rules(fail_on=(1,)))
+    gang.received(1, gangs.failed(1, VICTIM), 10.0)
+    assert {0, 1} == set(gangs.sent(gang.tick(12.0), messages.Ended))
 
 
 def lose_member(max_attempts: int = 1) -> coordinator.Coordinator:
     """Return a coordinator that has ended attempt 0 because pod digits-1 was lost without a word."""
     gang = gangs.make_running(max_attempts=max_attempts)
     gang.lost(1, 10.0)
-    told = gangs.sent(gang.tick(10.0 + coordinator.SETTLE_CAUSE), messages.Ended)
+    told = gangs.sent(gang.tick(10.0 + findings.SETTLE_CAUSE), messages.Ended)
     assert [(0, None)] == [(peer, ended.entry["counted"]) for peer, ended in told.items()]
     assert [] == gang.received(0, messages.Idle(0), 10.5)
     return gang
@@ -159,7 +227,7 @@ def test_a_failed_attempt_is_followed_by_the_next_with_a_fresh_port() -> None:
     """It starts when every member has said that its ranks are gone, with another port and run id."""
     gang = gangs.make_running(max_attempts=2)
     gang.received(1, gangs.failed(1), 10.0)
-    ended = gangs.sent(gang.tick(10.0 + coordinator.SETTLE_CAUSE), messages.Ended)
+    ended = gangs.sent(gang.tick(10.0 + findings.SETTLE_CAUSE), messages.Ended)
     assert {(0, True, 1, False)} == {
         (told.attempt, told.entry["counted"], told.spent, told.grace) for told in ended.values()
     }
@@ -227,7 +295,7 @@ def test_a_rank_that_exits_early_is_named() -> None:
     gang = gangs.make_running()
     gang.received(1, messages.Left(0, 1), 9.0)
     gang.received(0, gangs.failed(0, VICTIM), 10.0)
-    told = gangs.ends(gang.tick(10.0 + coordinator.SETTLE_VICTIM))
+    told = gangs.ends(gang.tick(10.0 + findings.SETTLE_VICTIM))
     assert ("early-exit", 1, [0]) == (cause_of(told[0])["class"], cause_of(told[0])["rank"], told[0].verdict["victims"])
     expected = "rank 1 (pod digits-1, node node-1) exited with code 0 while other ranks still trained"
     assert expected == cause_of(told[0])["message"]
@@ -245,6 +313,39 @@ def test_a_new_node_0_goes_on_where_the_old_one_stopped() -> None:
         (one["message"], one["counted"]) if one["attempt"] == 0 else (one["counted"], "digits-0")
         for one in started[1].history
     ]
+
+
+@pytest.mark.parametrize("order", [(2, 1), (1, 2)], ids=["who remembers first", "the replacement first"])
+def test_a_new_node_0_takes_over_an_undecided_attempt(order: tuple[int, int]) -> None:
+    """Pod 1 died of its own, node 0 too before the replacement came: the attempt counts once, and one is left."""
+    lost = memory.Undecided(1, "digits-1", 0)
+    known = memory.Memory(0, 0, False, "digits-0", "node-0", 0, (memory.entry(0, None, "lost"),), (lost,))
+    own = gangs.make_join(0, 3, pod="digits-0b", failure_count=1)
+    gang = coordinator.Coordinator(gangs.make_plan(max_attempts=2), own, now=0.0)
+    gang.received(0, own, 0.0)
+    joins = {
+        1: gangs.make_join(1, 3, pod="digits-1b", failure_count=1),
+        2: gangs.make_join(2, 3, memory=memory.to_record(known)),
+    }
+    gang.received(order[0], joins[order[0]], 1.0)
+    started = gangs.sent(gang.received(order[1], joins[order[1]], 2.0), messages.Attempt)
+    assert (1, 1, [True]) == (started[0].number, started[0].spent, [one["counted"] for one in started[0].history])
+    gang.received(2, gangs.failed(2, attempt=1), 10.0)
+    assert {0: 1, 1: 79, 2: 79} == {peer: end.code for peer, end in gangs.ends(gang.tick(11.0)).items()}
+
+
+def test_who_knows_more_of_the_last_attempt_is_believed() -> None:
+    """One member missed that the attempt counts: it counts, once."""
+    suspects = (memory.Undecided(0, "digits-0", 0), memory.Undecided(1, "digits-1", 0))
+    early = memory.Memory(0, 0, False, "digits-0", "node-0", 0, (memory.entry(0, None, "x"),), suspects)
+    late = early._replace(spent=1, history=(memory.entry(0, True, "x"),), undecided=())
+    own = gangs.make_join(0, 3, pod="digits-0b", ignored_count=1)
+    for first, second in ((early, late), (late, early)):
+        gang = coordinator.Coordinator(gangs.make_plan(max_attempts=3), own, now=0.0)
+        gang.received(0, own, 0.0)
+        gang.received(1, gangs.make_join(1, 3, memory=memory.to_record(first)), 1.0)
+        effects = gang.received(2, gangs.make_join(2, 3, memory=memory.to_record(second)), 1.0)
+        assert 1 == gangs.sent(effects, messages.Attempt)[0].spent
 
 
 def test_a_new_node_0_may_find_the_budget_used_up() -> None:

@@ -409,3 +409,38 @@ class Job(RuleBasedStateMachine):
 
 Job.TestCase.settings = settings(max_examples=400, stateful_step_count=60, deadline=None)
 TestJob = Job.TestCase
+
+
+def start(world: World) -> None:
+    """Let the gang start its next attempt."""
+    before = len({terms.run_id for terms in world.launches})
+    for _ in range(40):
+        world.calm()
+        world.tick(0.1)
+        if len({terms.run_id for terms in world.launches}) > before:
+            break
+    for pod in world.living():
+        world.to_member(pod)
+    assert all(pod.ranks is not None for pod in world.living())
+
+
+def test_an_undecided_attempt_outlives_node_0() -> None:
+    """Pod 1 is out of memory, then pod 0 before pod 1's replacement has joined: that was one attempt of two."""
+    world = World(3, 2)
+    start(world)
+    first, second, third = world.pods
+    world.kill(second, OUT_OF_MEMORY)
+    for _ in range(8):  # no replacement yet
+        world.to_gang(second)
+        world.tick(0.1)
+        world.to_member(third)
+    world.end_ranks(third)
+    assert third.member.memory.undecided
+    world.kill(first, OUT_OF_MEMORY)
+    start(world)
+    assert third.ranks is not None
+    world.act(third, third.member.rank_failed(gangs.make_failure(2)))
+    for _ in range(20):
+        world.calm()
+        world.tick(1.0)
+    assert ("failed", {0, 1}) == (world.outcome, {terms.number for terms in world.launches})

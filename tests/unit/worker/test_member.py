@@ -106,7 +106,7 @@ def test_an_attempt_that_ended_is_followed_by_the_next() -> None:
     """Ranks end, the coordinator hears so, and the next number starts; the same number does not."""
     one = make_running()
     entry = memory.entry(0, True, "rank 0 (pod digits-0) was killed by SIGKILL")
-    note, end = one.received(messages.Ended(0, entry, 1, False), 5.0)
+    note, end = one.received(messages.Ended(0, entry, 1, (), False), 5.0)
     assert "attempt 0 ended: rank 0 (pod digits-0) was killed by SIGKILL; 1 of 4 attempts used" == note.text
     assert member.EndRanks(grace=False) == end
     assert [] == one.rank_failed(gangs.make_failure(1)) + one.ranks_over()
@@ -116,10 +116,23 @@ def test_an_attempt_that_ended_is_followed_by_the_next() -> None:
     assert [member.Tell(messages.Ready(1))] == one.launched()
 
 
+def test_it_remembers_who_tells_whether_the_attempt_counts() -> None:
+    """The lost pods travel with its join to the next node 0, until it has heard that the attempt counts."""
+    one = make_running()
+    lost = memory.Undecided(2, "digits-2", 1)
+    one.received(messages.Ended(0, memory.entry(0, None, "lost"), 0, (lost._asdict(),), False), 5.0)
+    assert (lost,) == memory.from_record(memory.to_record(one.memory)).undecided
+    assert not one.memory.decided
+    one.ranks_ended((), 5.2)
+    assert [] == one.received(messages.Ended(0, memory.entry(0, True, "lost"), 1, (), False), 6.0)
+    assert ((), 1, [True]) == (one.memory.undecided, one.memory.spent, [e["counted"] for e in one.memory.history])
+    assert one.memory.decided
+
+
 def test_a_coordinator_lost_while_ranks_end_is_looked_for_afterwards() -> None:
     """It joins again only when nothing of the attempt is left."""
     one = make_running()
-    one.received(messages.Ended(0, memory.entry(0, True, "x"), 1, False), 5.0)
+    one.received(messages.Ended(0, memory.entry(0, True, "x"), 1, (), False), 5.0)
     assert [] == one.connection_lost("gone", 5.1)
     assert [] == one.connection_up()
     assert [member.Dial()] == one.ranks_ended((), 5.2)
@@ -128,7 +141,7 @@ def test_a_coordinator_lost_while_ranks_end_is_looked_for_afterwards() -> None:
 def test_processes_that_cannot_be_ended_end_the_pod() -> None:
     """They hold GPUs and ports: the container has to go, with 75 and their pids."""
     one = make_running()
-    one.received(messages.Ended(0, memory.entry(0, True, "x"), 1, False), 5.0)
+    one.received(messages.Ended(0, memory.entry(0, True, "x"), 1, (), False), 5.0)
     one.ranks_ended((17, 18), 10.0)
     end = exit_of(one.ranks_ended((17, 18), 15.0))
     assert 75 == end.code

@@ -22,7 +22,7 @@ ANY = st.one_of(
     st.builds(messages.Left, NUMBER, NUMBER),
     st.builds(messages.Complete, NUMBER),
     st.builds(messages.Over, NUMBER),
-    st.builds(messages.Ended, NUMBER, OBJECT, NUMBER, st.booleans()),
+    st.builds(messages.Ended, NUMBER, OBJECT, NUMBER, st.lists(OBJECT, max_size=3), st.booleans()),
     st.builds(messages.Idle, NUMBER),
     st.builds(messages.Leaving, TEXT),
     st.builds(messages.End, OBJECT, NUMBER, st.booleans()),
