@@ -39,6 +39,50 @@ FAULTS = [
 ONLY_HERE = [one for one in FAULTS if one.values[0] in ("launcher", "leave", "pod")]
 
 
+TCP = breaking.SCRIPT.replace(
+    '"gloo"',
+    '"gloo", init_method="tcp://%(MASTER_ADDR)s:%(MASTER_PORT)s" % os.environ, '
+    'rank=int(os.environ["RANK"]), world_size=int(os.environ["WORLD_SIZE"])',
+)
+SPAWN = """
+import os, runpy
+import torch.multiprocessing as mp
+
+def train(local_rank):
+    os.environ["RANK"] = os.environ["NODE_RANK"]
+    runpy.run_path("train.py", run_name="__main__")
+
+if __name__ == "__main__":
+    os.environ["WORLD_SIZE"] = os.environ["NNODES"]
+    mp.spawn(train)
+"""
+
+
+def finish(folder: Path, *command: str, launcher: str) -> set[str]:
+    """Run `command` on two nodes; both ranks finish in attempt 1. Return what is said of attempt 0's end."""
+    spec = {
+        "image": "none",
+        "command": list(command),
+        "code": {"path": "."},
+        "nnodes": 2,
+        "launcher": launcher,
+        "restart": {"maxAttempts": 2},
+        "rendezvous": {"port": 25000},
+    }
+    job = {"apiVersion": "k8sddp.dev/v1alpha1", "kind": "DDPJob", "metadata": {"name": "again"}, "spec": spec}
+    (folder / "job.yaml").write_text(json.dumps(job))
+    argv = [K8SDDP, "run", "--local", str(folder / "job.yaml"), "--work-dir", str(folder / "work")]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=110, check=False)
+    text = done.stdout + done.stderr
+    assert 0 == done.returncode, text
+    assert ["finished in attempt 1"] * 2 == sorted(
+        line.partition("] ")[2] for line in done.stdout.splitlines() if "finished" in line
+    ), text
+    ended = {line.partition("ended: ")[2] for line in done.stdout.splitlines() if "] attempt 0 ended: " in line}
+    assert ended, text
+    return ended
+
+
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("time", range(max(1, REPEATS)))
 @pytest.mark.parametrize("launcher", ["torchrun", "direct"] if REPEATS else ["torchrun"])
@@ -50,24 +94,21 @@ def test_one_fault_costs_one_attempt(
     if launcher == "direct" and fault == "launcher":
         pytest.skip("`direct` has no launcher that could be killed")
     (tmp_path / "train.py").write_text(breaking.SCRIPT)
-    spec = {
-        "image": "none",
-        "command": ["train.py", fault, str(rank)],
-        "code": {"path": "."},
-        "nnodes": 2,
-        "launcher": launcher,
-        "restart": {"maxAttempts": 2},
-        "rendezvous": {"port": 25000},
-    }
-    job = {"apiVersion": "k8sddp.dev/v1alpha1", "kind": "DDPJob", "metadata": {"name": "again"}, "spec": spec}
-    (tmp_path / "job.yaml").write_text(json.dumps(job))
-    argv = [K8SDDP, "run", "--local", str(tmp_path / "job.yaml"), "--work-dir", str(tmp_path / "work")]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=110, check=False)
-    text = done.stdout + done.stderr
-    assert 0 == done.returncode, text
-    assert ["finished in attempt 1"] * 2 == sorted(
-        line.partition("] ")[2] for line in done.stdout.splitlines() if "finished" in line
-    ), text
-    ended = {line.partition("ended: ")[2] for line in done.stdout.splitlines() if "] attempt 0 ended: " in line}
-    assert all(line.startswith(cause.format(node=os.uname().nodename)) for line in ended), text
-    assert ended, text
+    for line in finish(tmp_path, "train.py", fault, str(rank), launcher=launcher):
+        assert line.startswith(cause.format(node=os.uname().nodename))
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("script", "main", "launcher"),
+    [(TCP, "train.py", "torchrun"), (TCP, "train.py", "direct"), (breaking.SCRIPT, "spawn.py", "spawn")],
+    ids=["tcp, torchrun", "tcp, direct", "mp.spawn"],
+)
+def test_scripts_that_name_the_master_themselves_restart_too(
+    tmp_path: Path, script: str, main: str, launcher: str
+) -> None:
+    """`tcp://MASTER_ADDR:MASTER_PORT` names a fresh port in attempt 1, and so it does for spawned ranks."""
+    (tmp_path / "train.py").write_text(script)
+    (tmp_path / "spawn.py").write_text(SPAWN)
+    said = f"rank 1 (pod again-1, node {os.uname().nodename}) {breaking.RAISED}"
+    assert all(line.startswith(said) for line in finish(tmp_path, main, "raise", "1", launcher=launcher))
