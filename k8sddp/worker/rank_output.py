@@ -17,6 +17,7 @@ from . import loop
 
 MAX_LINE = 64 * 1024
 READ_SIZE = 64 * 1024
+MAX_READS = 64  # in one go, of a pipe that another process may fill as fast
 PIPE_ATOMIC = 4096  # PIPE_BUF: a pipe that polls writable takes this much without blocking
 HIGH_WATER = 256 * 1024  # bytes waiting for stdout at which pipes are no longer read
 PARTIAL_PAUSE = 0.5  # seconds after which an unfinished line is shown
@@ -144,12 +145,13 @@ class Source:
 
     def read_now(self) -> None:
         """Read what is in the pipe at this moment, as long as the sink takes it."""
-        while not self._sink.full and self._read():
-            pass
+        for _ in range(MAX_READS):
+            if self._sink.full or not self._read():
+                break
 
     def close(self) -> None:
         """Show what is left, finished or not, and forget the pipe."""
-        for _ in range(64):  # bounded: a process that survived SIGKILL could still write
+        for _ in range(MAX_READS):  # bounded: a process that survived SIGKILL could still write
             if not self._read():
                 break
         self._show(self._splitter.flush())

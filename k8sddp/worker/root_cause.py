@@ -18,6 +18,7 @@ SCHEMA = 1
 MAX_VERDICT = 3584  # bytes; the kubelet keeps 4,096
 MAX_VICTIMS = 48
 MAX_TEXT = 400
+MAX_SENT = 3000  # characters, of up to twelve bytes of JSON: two such texts fit in a message (gang/wire.py)
 
 PROCESS_KINDS = ("exception", "exit", "signal")  # kinds that are about one process
 
@@ -204,8 +205,13 @@ def summary(record: Mapping[str, object]) -> str:
 
 
 def to_record(failure: Failure) -> dict[str, object]:
-    """Return a failure as a JSON object for the coordinator."""
-    return dict(failure._asdict())
+    """Return a failure as a JSON object for the coordinator, the start of its exception and the end of its traceback."""
+    record: dict[str, object] = dict(failure._asdict())
+    if failure.exception is not None:
+        record["exception"] = failure.exception[:MAX_SENT]
+    if failure.traceback is not None:
+        record["traceback"] = failure.traceback[-MAX_SENT:]
+    return record
 
 
 def from_record(record: Mapping[str, object]) -> Failure:

@@ -16,8 +16,8 @@ MAGIC = b"k8sddp/2"
 NONCE_SIZE = 16
 MAC_SIZE = 32
 HEADER_SIZE = 4 + MAC_SIZE
-MAX_FIRST_FRAME = 32 * 1024  # before a member has shown that it knows the key; a join carries 16 attempts' ends
-MAX_FRAME = 64 * 1024
+MAX_FIRST_FRAME = 48 * 1024  # before a member has shown that it knows the key; a join carries 16 ends and 32 lost pods
+MAX_FRAME = 128 * 1024
 
 _GREETING_SIZE = len(MAGIC) + NONCE_SIZE
 _TO_COORDINATOR, _TO_MEMBER = b"m", b"c"

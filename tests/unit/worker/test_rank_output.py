@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -86,6 +87,17 @@ def test_a_reader_that_goes_away_stops_nothing() -> None:
     for _ in range(100):
         sink.write(b"z" * 9999 + b"\n")
     assert not sink.full
+
+
+def test_a_pipe_that_is_filled_as_fast_as_it_is_read_does_not_hold_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last lines of a failed rank are read for their end only, and its children may still write."""
+    events, sink, _, (read, _) = make_pipes()
+    source = rank_output.Source(events, sink, read, prefix="[rank 0] ")
+    reads: list[int] = []
+    monkeypatch.setattr(os, "read", lambda fd, size: reads.append(fd) or b"again\n")
+    monkeypatch.setattr(sink, "write", lambda data: None)
+    source.read_now()
+    assert rank_output.MAX_READS == len(reads)
 
 
 def test_own_lines_are_single_lines() -> None:

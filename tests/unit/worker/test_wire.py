@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k8sddp.worker.gang import wire
+from k8sddp.worker import root_cause
+from k8sddp.worker.gang import memory, messages, wire
+from tests.unit.worker import gangs
 
 KEY = "3f0c6a52-uid"
 MESSAGES = st.lists(
@@ -91,9 +93,9 @@ def test_a_frame_is_not_reflected() -> None:
 def test_sizes_are_bounded_before_the_peer_is_known() -> None:
     """A stranger that announces a big frame is dropped before it is buffered, and we never send one."""
     member, coordinator = make_pair()
-    with pytest.raises(wire.WireError, match="over the limit of 32768"):
-        coordinator.feed((40000).to_bytes(4, "big") + b"\0" * wire.MAC_SIZE)
-    with pytest.raises(wire.WireError, match="over the limit of 65536"):
+    with pytest.raises(wire.WireError, match="over the limit of 49152"):
+        coordinator.feed((50000).to_bytes(4, "big") + b"\0" * wire.MAC_SIZE)
+    with pytest.raises(wire.WireError, match="over the limit of 131072"):
         member.seal({"x": "x" * wire.MAX_FRAME})
 
 
@@ -102,6 +104,24 @@ def test_the_first_word_of_a_coordinator_may_be_a_long_verdict() -> None:
     member, coordinator = make_pair()
     verdict = {"traceback": "x" * (wire.MAX_FIRST_FRAME + 1)}
     assert [verdict] == member.feed(coordinator.seal(verdict))
+
+
+def test_the_longest_messages_fit() -> None:
+    """Texts of characters that JSON writes in twelve bytes: a join with all it may remember, a failure, a verdict."""
+    text = "\N{PARTY POPPER}" * 20000
+    lost = [memory.Undecided(node, "p" * 63, 4) for node in range(memory.UNDECIDED)]
+    ends = [memory.entry(number, None, text) for number in range(memory.HISTORY)]
+    known = memory.Memory(9999, 4, False, "p" * 63, "n" * 63, 4, memory.history(ends), tuple(lost))
+    failure = gangs.make_failure(1, text)._replace(traceback=text)
+    verdict = root_cause.verdict("job", "failed", attempt=3, code=1, failures=[failure] * 99, history=known.history)
+    member, coordinator = make_pair()
+    for message in (
+        gangs.make_join(1, memory=memory.to_record(known)),
+        messages.Failed(3, root_cause.to_record(failure)),
+    ):
+        assert [messages.encode(message)] == coordinator.feed(member.seal(messages.encode(message)))
+    end = messages.encode(messages.End(verdict, 1, False))
+    assert [end] == member.feed(coordinator.seal(end))
 
 
 def test_another_protocol_is_named() -> None:
