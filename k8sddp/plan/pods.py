@@ -98,10 +98,10 @@ def terminated(pod: Manifest) -> Mapping[str, Any] | None:
 
 
 def run_time(pod: Manifest) -> timedelta | None:
-    """Return how long the worker container ran, None where it never did, 0 where its kubelet did not see the end."""
+    """Return how long the worker container ran, None where it never did, the maximum where nobody saw its end."""
     state = _container(pod).get("state") or {}
     if state.get("running"):
-        return timedelta(0)
+        return timedelta.max
     ended = terminated(pod) or {}
     start, end = moment(ended.get("startedAt")), moment(ended.get("finishedAt"))
     if start is None or end is None or start.year <= 1970 or ended.get("reason") in _NOT_STARTED:

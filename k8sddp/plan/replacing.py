@@ -121,7 +121,7 @@ def counts(job: Manifest, pod: Manifest) -> tuple[int, int]:
 
 def _is_lost(job: Manifest, pod: Manifest, overdue: Collection[str]) -> bool:
     if pod_facts.phase(pod) == "Failed":
-        return _is_urgent(job, pod)
+        return _is_urgent(pod)
     return _may_be_stuck(pod) and pod["metadata"]["uid"] in overdue
 
 
@@ -131,12 +131,10 @@ def _may_be_stuck(pod: Manifest) -> bool:
     return alive and pod_facts.is_deleting(pod) and manifest.condition(pod, "DisruptionTarget") is not None
 
 
-def _is_urgent(job: Manifest, pod: Manifest) -> bool:
+def _is_urgent(pod: Manifest) -> bool:
     """Return whether the Job's back-off helps nobody: the pod has run, or is the first that its index lost."""
     ran = pod_facts.run_time(pod)
-    if ran is not None and (ran >= MIN_RUN or is_ignored(job, pod)):
-        return True
-    return not any(_number(pod, one) for one in (_COUNTED, _IGNORED))
+    return (ran is not None and ran >= MIN_RUN) or not any(_number(pod, one) for one in (_COUNTED, _IGNORED))
 
 
 def _action(job: Manifest, pod: Manifest) -> str:

@@ -81,7 +81,7 @@ def test_an_index_over_its_limit_fails_the_job_instead() -> None:
     [
         pytest.param(True, make_lost(finished="00:00:30"), id="ran for 10 s"),
         pytest.param(False, make_lost(finished="00:00:29"), id="ran for 9 s"),
-        pytest.param(True, make_lost(143, finished="00:00:21"), id="asked to stop"),
+        pytest.param(False, make_lost(143, finished="00:00:21"), id="asked to stop after 1 s"),
         pytest.param(False, observed.make_pod(1, phase="Failed", status={"reason": "OutOfcpu"}), id="refused"),
         pytest.param(False, make_lost(128, reason="StartError"), id="not started"),
         pytest.param(False, make_lost(143, started="1970-01-01T00:00:00Z"), id="ended before its start"),
