@@ -2,6 +2,10 @@
 
 import signal
 
+from tests.cluster.fixtures import pytest_terminal_summary
+
+__all__ = ["pytest_configure", "pytest_terminal_summary"]
+
 
 def pytest_configure() -> None:
     """Take SIGINT and SIGHUP back: a background shell or nohup ignores them, and programs below inherit that."""

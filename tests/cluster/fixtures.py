@@ -3,7 +3,7 @@
 `cluster_session` holds the cluster for the whole run; `cluster` is what a test asks for: the same, with the test's own
 thread moved to where the API server is reachable, so code under test may run in process. A machine without a cluster
 skips with one sentence; so does a test bed that would first have to be built, because ten minutes are no part of any
-test's time limit.
+test's time limit. The end of a run with a cluster says which one that was, why, and where its logs are.
 """
 
 import contextlib
@@ -16,17 +16,33 @@ from tests.cluster import lifecycle
 from tests.cluster.clusters import Cluster
 from tests.cluster.errors import ClusterUnavailableError
 
+SENTENCES = pytest.StashKey[list[str]]()
+LOGS = {
+    "testbed": "logs of its components and pods: {}",
+    "kind": "logs of its Nodes and pods, written when it ends: {}",
+    "existing": "its components' logs are its owner's; what failed tests leave: {}",
+}
+
 
 @pytest.fixture(scope="session")
-def cluster_session() -> Iterator[Cluster]:
+def cluster_session(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """Give the running cluster, or start one for this session."""
-    sentences: list[str] = []
+    sentences = request.config.stash.setdefault(SENTENCES, [])
     with contextlib.ExitStack() as stack:
         try:
             running = stack.enter_context(lifecycle.started(sentences.append, only_prepared=True))
         except ClusterUnavailableError as error:
             pytest.skip(str(error))
+        sentences.append(LOGS[running.backend].format(running.logs_dir))
         yield running
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print what was said while the cluster was chosen and started."""
+    if sentences := config.stash.get(SENTENCES, []):
+        terminalreporter.section("cluster")
+        for sentence in sentences:
+            terminalreporter.line(sentence)
 
 
 @pytest.fixture
