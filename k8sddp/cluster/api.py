@@ -19,6 +19,7 @@ from k8sddp.cluster.transport import Transport
 from k8sddp.manifest import Manifest, Ref, ref_of
 
 PAGE: Final = 500
+RELISTS: Final = 3
 
 # The kinds we talk about and the last word of their URL (`kubectl api-resources`)
 _PLURALS: Final[Mapping[tuple[str, str], str]] = {
@@ -93,18 +94,22 @@ class Cluster:
         return _object(answer.body)
 
     def list(self, api_version: str, kind: str, *, label_selector: str = "", field_selector: str = "") -> Listing:
-        """Return all objects of a kind in the namespace, read page by page."""
+        """Return all objects of a kind in the namespace, read page by page.
+
+        Pages that are too old to go on are read again, RELISTS times; then it raises the ClusterError.
+        """
         items: list[Manifest] = []
+        again = 0
         pairs = (("labelSelector", label_selector), ("fieldSelector", field_selector))
         query = [(key, value) for key, value in pairs if value]
         more = ""
         while True:
             page = [*query, ("limit", str(PAGE)), *([("continue", more)] if more else [])]
             answer = self.transport.request(
-                "GET", self.path(api_version, kind), query=page, accepted=(410,) if more else ()
+                "GET", self.path(api_version, kind), query=page, accepted=(410,) if more and again < RELISTS else ()
             )
-            if answer.status == 410:  # the pages are too old to go on: start again
-                items, more = [], ""
+            if answer.status == 410:
+                items, more, again = [], "", again + 1
                 continue
             body = _object(answer.body)
             items.extend({"apiVersion": api_version, "kind": kind, **one} for one in body.get("items") or ())

@@ -24,6 +24,7 @@ from k8sddp.plan.snapshot import Snapshot
 
 EVENTS_EVERY: Final = 3.0  # seconds between two readings of the events of a job that waits
 _SETTLE: Final = 0.05  # changes that come within that time are one snapshot
+_BURST: Final = 1024  # changes at most in one snapshot: where they never cease, those who follow hear of them too
 
 
 class _News:
@@ -124,10 +125,10 @@ def _snapshots(
 
 
 def _receive(inbox: queue.SimpleQueue[tuple[str, Change | Exception]], news: _News, *, limit: float) -> set[str]:
-    """Take in the next changes, all of one burst; return which watches spoke, none after `limit` seconds."""
+    """Take in the next changes of one burst, _BURST at most; return which watches spoke, none after `limit` seconds."""
     heard: set[str] = set()
     wait = limit
-    while True:
+    for _ in range(_BURST):
         try:
             kind, change = inbox.get(timeout=wait)
         except queue.Empty:
@@ -137,6 +138,7 @@ def _receive(inbox: queue.SimpleQueue[tuple[str, Change | Exception]], news: _Ne
         news.take(kind, change)
         heard.add(kind)
         wait = _SETTLE
+    return heard
 
 
 def _next_wait(deadline: float | None, now: float) -> float:

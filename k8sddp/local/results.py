@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from k8sddp.local import judge, signals
+from k8sddp.plan import failures
 from k8sddp.worker import exit_codes
 
 MAX_LOG: Final = 4096  # bytes that the kubelet reads of a termination log
@@ -88,7 +89,7 @@ def _why(deciding: judge.End | None, verdict: Verdict | None) -> str:
         return "spec.activeDeadlineSeconds is over"
     first = (verdict or {}).get("first_failure")
     if isinstance(first, Mapping) and first.get("message"):
-        return str(first["message"])
+        return failures.told(first)
     return ending(deciding)
 
 

@@ -205,7 +205,7 @@ def summary(record: Mapping[str, object]) -> str:
 
 
 def to_record(failure: Failure) -> dict[str, object]:
-    """Return a failure as a JSON object for the coordinator, the start of its exception and the end of its traceback."""
+    """Return a failure as a JSON object for the coordinator: an exception from its start, a traceback to its end."""
     record: dict[str, object] = dict(failure._asdict())
     if failure.exception is not None:
         record["exception"] = failure.exception[:MAX_SENT]

@@ -155,6 +155,17 @@ def test_expired_page_starts_the_list_again(tmp_path: Path) -> None:
         assert 4 == len(fake.requests)
 
 
+def test_a_list_whose_pages_always_expire_ends(tmp_path: Path) -> None:
+    """A server that forgets as fast as we read is an error, not a loop."""
+    with fake_and_cluster(tmp_path) as (fake, connection, _):
+        fill(fake, 700)
+        for _ in range(api.RELISTS + 1):  # each first page is answered, each second one is not
+            fake.fail(Fault(status=410, body={"kind": "Status", "code": 410}, after=1))
+        with pytest.raises(errors.ClusterError) as raised:
+            connection.list("v1", "ConfigMap")
+        assert 410 == raised.value.status
+
+
 def fill(fake: FakeCluster, count: int) -> None:
     """Store that many ConfigMaps."""
     kind = fake_kinds.of("v1", "configmaps")

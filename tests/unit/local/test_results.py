@@ -46,6 +46,14 @@ def test_the_newest_word_counts_where_the_deciding_pod_left_none() -> None:
     assert (137, f"digits failed after 1.0 s: {MESSAGE}") == (result.exit_code, result.message)
 
 
+def test_an_exception_is_told_with_its_exit_code() -> None:
+    """As on a cluster."""
+    said = {"first_failure": {"message": MESSAGE, "class": "exception", "exit_code": 1}}
+    result = end(judge.End("digits-0", 0, 1), verdicts={"digits-0": said})
+
+    assert f"digits failed after 1.0 s: {MESSAGE} (exit code 1)" == result.message
+
+
 def test_without_a_log_the_exit_code_is_the_reason() -> None:
     """Where no pod could write."""
     result = end(judge.End("digits-0", 0, 9), verdicts={})

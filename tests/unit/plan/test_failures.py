@@ -10,7 +10,8 @@ from k8sddp.plan import failures
 from tests.unit.plan.observed import make_ended_pod, make_job, make_pod, make_verdict
 
 FAILED = make_job(conditions={"Failed": "PodFailurePolicy"})
-SENTENCE = "rank 1 (pod digits-1, node node-b) raised ValueError: bad"
+RAISED = "rank 1 (pod digits-1, node node-b) raised ValueError: bad"
+SENTENCE = f"{RAISED} (exit code 1)"
 
 
 def first(*pods: Any, job: Any = FAILED) -> failures.Failure:
@@ -20,15 +21,32 @@ def first(*pods: Any, job: Any = FAILED) -> failures.Failure:
 
 def test_verdict_of_the_gang_is_believed() -> None:
     """The coordinator saw all nodes; its sentence, traceback and code are passed on."""
-    said = make_verdict(exit_code=3, message=SENTENCE, traceback="line 1\nline 2")
+    said = make_verdict(exit_code=3, message=RAISED, traceback="line 1\nline 2")
     found = first(make_ended_pod(0, exit_code=3, message=said), make_ended_pod(1, exit_code=79, message=said))
     assert failures.Failure(SENTENCE, 3, "line 1\nline 2") == found
+
+
+@pytest.mark.parametrize(
+    ("cause", "expected"),
+    [
+        ({"exit_code": 1}, SENTENCE),
+        ({"exit_code": 1, "message": f"rank 1 raised ValueError: {'x' * 300}"}, "xx... (exit code 1)"),
+        ({"exit_code": -6}, RAISED),
+        ({"exit_code": None}, RAISED),
+        ({"exit_code": 3, "class": "exit", "message": "rank 1 exited with code 3"}, "rank 1 exited with code 3"),
+        ({"exit_code": 1, "message": ""}, ""),
+    ],
+    ids=["an exception", "a long one", "killed after it", "unknown", "an exit says it itself", "nothing said"],
+)
+def test_an_exception_is_told_with_its_exit_code(cause: dict[str, Any], expected: str) -> None:
+    """Rank, exception and exit code in one sentence, however long the exception is."""
+    assert failures.told({"class": "exception", "message": RAISED, **cause}).endswith(expected)
 
 
 def test_verdict_of_the_pod_with_the_final_code_wins() -> None:
     """A follower may have seen only the end of its connection."""
     follower = make_ended_pod(0, exit_code=79, message=make_verdict(exit_code=79, message="node 1 left"))
-    decided = make_ended_pod(1, exit_code=1, message=make_verdict(exit_code=1, message=SENTENCE))
+    decided = make_ended_pod(1, exit_code=1, message=make_verdict(exit_code=1, message=RAISED))
     assert failures.Failure(SENTENCE, 1) == first(follower, decided)
 
 
@@ -69,14 +87,14 @@ def test_a_pod_lost_in_an_earlier_attempt_is_not_the_cause() -> None:
 )
 def test_rank_killed_for_its_memory_is_told_from_one_that_raised(expected: str, cause: Any) -> None:
     """The worker can only guess; Kubernetes marks the container in which any process was killed for memory."""
-    verdict = make_verdict(message=SENTENCE, pod="digits-1-abcde", **cause)
+    verdict = make_verdict(message=RAISED, pod="digits-1-abcde", **cause)
     hungry = make_ended_pod(1, exit_code=79, reason="OOMKilled", message=verdict)
     assert first(make_ended_pod(0, exit_code=64, message=verdict), hungry).sentence.startswith(expected)
 
 
 def test_exception_stays_the_cause_where_another_pod_was_ended_after_it() -> None:
     """An eviction during the ending is no cause."""
-    raised = make_ended_pod(0, exit_code=1, message=make_verdict(message=SENTENCE))
+    raised = make_ended_pod(0, exit_code=1, message=make_verdict(message=RAISED))
     evicted = make_pod(1, phase="Failed", status={"reason": "Evicted", "message": "disk"})
     assert SENTENCE == first(raised, evicted).sentence
 
