@@ -2,21 +2,27 @@
 
 `exec -- COMMAND` runs a command where the API server is reachable, with KUBECONFIG set to the admin's and kubectl on
 PATH; it starts a cluster when none runs, and then ends it afterwards, whatever the command does. `make e2e` is `exec
--- python -m pytest tests/e2e`: a cold build then counts against no test's time limit. Exit codes: the command's own
-for `exec`; 1 for a broken cluster; 3 where this machine can have none.
+-- python -m pytest tests/e2e`: a cold build then counts against no test's time limit. The command ends with `exec`,
+even when that is killed. Exit codes: the command's own for `exec`, 143 after SIGTERM, 130 after Ctrl-C; 1 for a broken
+cluster; 3 where this machine can have none.
 """
 
 import argparse
+import contextlib
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 
 from tests.cluster import lifecycle
 from tests.cluster.clusters import Cluster
 from tests.cluster.errors import ClusterError, ClusterUnavailableError
 from tests.cluster.testbed import bed, layout
+
+GRACE_SECONDS = 10  # for a command that was asked to end
 
 VERBS = {
     "up": "start it",
@@ -44,6 +50,8 @@ def main(argv: Sequence[str]) -> int:
     except ClusterError as error:
         _say(f"error: {error}")
         return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
 
 
 def _up(arguments: argparse.Namespace) -> int:
@@ -66,10 +74,34 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _exec(arguments: argparse.Namespace) -> int:
+    signal.signal(signal.SIGTERM, _terminated)
     with lifecycle.started(_say, _options(arguments)) as cluster:
         path = f"{Path(cluster.kubectl_path).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-        env = {**os.environ, "KUBECONFIG": str(cluster.admin_kubeconfig), "PATH": path}
-        return subprocess.run(cluster.inside_argv(arguments.command), env=env, check=False).returncode
+        own = {"KUBECONFIG": str(cluster.admin_kubeconfig), "PATH": path}
+        argv = cluster.inside_argv(arguments.command)
+        if cluster.network_namespace is not None:  # Linux; where this process starts no test bed no guard ends it
+            argv = ("setpriv", "--pdeathsig", "KILL", *argv)
+        return _run(argv, {**os.environ, **cluster.environment, **own})
+
+
+def _run(argv: Sequence[str], env: Mapping[str, str]) -> int:
+    """Run a command to its end; one that outlives this call by `GRACE_SECONDS` is killed."""
+    with subprocess.Popen(argv, env=env) as command:
+        try:
+            return command.wait()
+        except SystemExit:
+            command.terminate()  # SIGTERM reached only us; a terminal's Ctrl-C reaches both
+            raise
+        finally:
+            try:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    command.wait(GRACE_SECONDS)
+            finally:
+                command.kill()
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def _options(arguments: argparse.Namespace) -> layout.Options:

@@ -4,7 +4,8 @@ A `Cluster` is a value: paths, names and how to reach the API server. On the tes
 namespace of its own. Tests enter it (`inside`, or `run_inside` for one process) instead of going through a proxy on
 the machine's loopback, for two reasons: no port of the machine is taken, and nothing a test starts can reach anything
 but the cluster. `inside` moves only the calling thread and what it starts later, so the rest of a pytest run is not
-touched. A test's user is a ServiceAccount with the `edit` role: that needs no CA key, so it works on every backend.
+touched; those processes carry `environment`, by which the test bed's end finds them. A test's user is a ServiceAccount
+with the `edit` role: that needs no CA key, so it works on every backend.
 """
 
 import contextlib
@@ -34,7 +35,7 @@ class Cluster:
     work_dir: Path  # users' kubeconfigs, kubectl's discovery cache
     kubectl_path: str
     network_namespace: str | None = None  # a path under /proc, None where the API server is reachable from anywhere
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)  # of every process that is started inside
 
     def inside_argv(self, argv: Sequence[str]) -> tuple[str, ...]:
         """Return the command that runs `argv` where the API server is reachable."""
@@ -99,7 +100,8 @@ class Cluster:
         with open("/proc/thread-self/ns/net") as before, open(self.network_namespace) as there:  # noqa: PTH123 (no Path method for a bare fd)
             _enter_network(there.fileno())
             try:
-                yield
+                with _environment(self.environment):
+                    yield
             finally:
                 _enter_network(before.fileno())
 
@@ -142,6 +144,20 @@ class Cluster:
         path.touch(mode=0o600)
         path.write_text(json.dumps(config))
         return path
+
+
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _enter_network(descriptor: int) -> None:

@@ -1,8 +1,9 @@
 """A test bed leaves nothing, however it ends.
 
 Looked at: processes whose environment or command line names its state folder, every mount and network link of the
-machine, our cgroup in every hierarchy, the state folder, and the kernel settings that a kubelet would change. A
-network namespace lives as long as a process or a mount of it, so those two tell about namespaces too.
+machine, our cgroup in every hierarchy, the state folder, the kernel settings that a kubelet would change, and the
+network, PID and mount namespaces in which any process lives, those of other test beds left out. A namespace that no
+process holds could only be held by a mount, and the mounts are looked at.
 
 A start costs ten seconds or, on a busy machine, fifty. So the default run takes the plain cycle once and of each way to
 die the most telling one; K8SDDP_TEST_CYCLES=20 takes all.
@@ -25,7 +26,10 @@ from tests.cluster.testbed import bed, cgroups, layout, namespaces, processes
 NAME = "leak"
 CYCLES = int(os.environ.get("K8SDDP_TEST_CYCLES", "1"))  # how often the plain cycle runs; 20 before a release
 DELAYS = (0.5, 1.5, 3.0, 6.0) if CYCLES > 1 else (3.0,)  # after 3 s etcd, API server and both containerds run
-SIGNALS = (signal.SIGINT, signal.SIGKILL, signal.SIGTERM) if CYCLES > 1 else (signal.SIGINT,)
+SIGNALS = (signal.SIGINT, signal.SIGKILL, signal.SIGTERM)
+ENDINGS = SIGNALS if CYCLES > 1 else (signal.SIGKILL,)
+# A command with a child that nobody waits for; it says when it runs, and by which pid.
+COMMAND = ("sh", "-c", "sleep 600 & echo $$; exec sleep 600")
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240 + 60 * CYCLES)]
 
@@ -53,6 +57,7 @@ def machine() -> Mapping[str, object]:
         "processes": ours,
         "mounts": sorted(line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()),
         "links": links(),
+        "namespaces": held_namespaces(),
         "cgroups": cgroups.leftovers(layout.cgroup(NAME)),
         "state": state().exists(),
         "settings": settings,
@@ -64,9 +69,34 @@ def links() -> list[str]:
     return sorted(line.partition(":")[0].strip() for line in Path("/proc/1/net/dev").read_text().splitlines()[2:])
 
 
+def held_namespaces() -> set[str]:
+    """Return the kernel's names of the namespaces that processes live in, without those of other test beds."""
+    found = {process.pid: process for process in processes.every()}
+
+    def in_other_bed(process: processes.Process) -> bool:
+        is_first = process.program == "pause" and len(process.argv) == 3 and process.argv[1] != str(state())
+        parent = found.get(process.parent)
+        return is_first or (parent is not None and in_other_bed(parent))
+
+    ours: set[str] = set()
+    others: set[str] = set()
+    for process in found.values():
+        (others if in_other_bed(process) else ours).update(namespaces_of(process))
+    return ours - others
+
+
+def namespaces_of(process: processes.Process) -> set[str]:
+    """Return the kernel's names of a process's namespaces; none when it is gone."""
+    try:
+        return {os.readlink(f"/proc/{process.pid}/ns/{kind}") for kind in ("net", "pid", "mnt")}  # noqa: PTH115
+    except OSError:
+        return set()
+
+
 def is_ours(process: processes.Process) -> bool:
-    """Tell a component, the first process or the guard of this test's test bed."""
-    named = str(state()) in (processes.variable(process, "HOME"), *process.argv)
+    """Tell a component, the first process, the guard or a user of this test's test bed."""
+    variables = [processes.variable(process, name) for name in ("HOME", namespaces.USER_MARK)]
+    named = str(state()) in (*variables, *process.argv)
     return named or ("guard" in process.argv and NAME in process.argv)
 
 
@@ -103,15 +133,35 @@ def test_a_killed_starter_leaves_nothing(delay: float) -> None:
     assert before == settled(before)
 
 
-@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+@pytest.mark.parametrize("number", ENDINGS, ids=lambda number: number.name)
 def test_a_user_of_the_cluster_who_dies_leaves_nothing(number: signal.Signals) -> None:
-    """`exec` started it, so its death ends it."""
+    """`exec` started it, so its death ends it, and all that runs in it."""
     before = machine()
-    argv = command("exec", "--", "sleep", "60")
-    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as user:
-        wait_running()
+    argv = command("exec", "--", *COMMAND)
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as user:
+        assert user.stdout is not None
+        running = processes.find(int(user.stdout.readline()))
+        assert running is not None
+        assert namespaces_of(running) <= held_namespaces()
         user.send_signal(number)
     assert before == settled(before)
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_a_command_ends_with_exec(cluster_session: Cluster, number: signal.Signals) -> None:
+    """In a cluster that goes on running, too: no guard of its own helps there."""
+    argv = (sys.executable, "-m", "tests.cluster", "exec", "--name", cluster_session.name, "--")
+    program = ("sh", "-c", "echo $$; exec sleep 600")
+    with subprocess.Popen((*argv, *program), stdout=subprocess.PIPE, text=True, start_new_session=True) as user:
+        assert user.stdout is not None
+        running = processes.find(int(user.stdout.readline()))
+        assert running is not None
+        if number == signal.SIGINT:
+            os.killpg(user.pid, number)  # as a terminal does
+        else:
+            user.send_signal(number)
+        assert processes.wait_gone(running, 10)
+    assert {signal.SIGINT: 130, signal.SIGKILL: -9, signal.SIGTERM: 143}[number] == user.returncode
 
 
 def test_a_start_cleans_up_after_a_crash_without_a_guard() -> None:

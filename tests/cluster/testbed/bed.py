@@ -128,6 +128,7 @@ def describe(lay: layout.Layout) -> Cluster:
         work_dir=lay.state / "work",
         kubectl_path=lay.program("kubectl"),
         network_namespace=bringup.found(lay).network,
+        environment={namespaces.USER_MARK: str(lay.state)},
     )
 
 
@@ -145,6 +146,7 @@ def _start_guard(base: Path, name: str, run_id: str) -> Guard:
     return subprocess.Popen(
         (sys.executable, "-m", "tests.cluster", "guard", str(base), name, run_id),
         cwd=REPOSITORY,
+        env=namespaces.unmarked(),
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

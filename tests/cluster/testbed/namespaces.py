@@ -5,9 +5,11 @@ later process finds it, even when the starter was killed before it could write a
 everything. Inside, the folders that Kubernetes insists on (/run, /var/lib, /var/log) are covered by tmpfs, and the
 kernel settings that a kubelet writes by plain files, so the machine's own stay as they are. Node addresses sit on the
 loopback device: there is no bridge and no default route, so a packet to anywhere else fails at once instead of
-leaving.
+leaving. Tests and their programs enter the network namespace only and so outlive the first process; their environment
+says whose users they are, and they end with the rest.
 """
 
+import os
 import subprocess
 import threading
 import time
@@ -31,6 +33,9 @@ SHADOWED = (
 
 # Environment variable of every process that the test bed starts; the shims of containers inherit it.
 MARK = "K8SDDP_TESTBED_COMPONENT"
+
+# Environment variable of every process that uses the test bed from outside: its state folder. Children inherit it.
+USER_MARK = "K8SDDP_TESTBED_USER"
 
 # $1: resolv.conf of the cluster; $2: folder for the bound site-packages; then what to bind there.
 _MOUNTS = """
@@ -120,6 +125,7 @@ def create(lay: layout.Layout, binds: Iterable[Path]) -> Namespaces:
     first = subprocess.Popen(
         (*unshare, str(lay.images / "pause"), str(lay.state), lay.run_id),
         cwd="/",
+        env=unmarked(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -144,15 +150,35 @@ def find(state: Path) -> Namespaces | None:
     return None
 
 
+def unmarked() -> dict[str, str]:
+    """Return the environment for what must outlive the use of another test bed in which its starter may be."""
+    return {name: value for name, value in os.environ.items() if name != USER_MARK}
+
+
 def collapse(state: Path, cgroup: str) -> None:
-    """End every process of that state folder's test bed and remove its cgroups; nothing to do is no error."""
+    """End every process of that state folder's test bed and remove its cgroups; nothing to do is no error.
+
+    Users end too, because they hold the network namespace; the caller and its ancestors are spared: they would take
+    the rest of this work with them.
+    """
     while holders := _holders(state):
         cgroups.thaw(cgroup)  # a frozen process of the old hierarchies does not even die
         if left := processes.kill_all(holders, 30):
-            raise ClusterError(
-                f"pid {left[0].pid} ({left[0].program}): still there 30 s after SIGKILL: see /proc/PID/stack"
-            )
+            raise _outlived(left[0], 30)
+    while users := _users(state):
+        if left := processes.kill_all(users):
+            raise _outlived(left[0], 10)
     cgroups.remove(cgroup)
+
+
+def _outlived(process: processes.Process, seconds: int) -> ClusterError:
+    stack = f"see /proc/{process.pid}/stack"
+    return ClusterError(f"pid {process.pid} ({process.program}): still there {seconds} s after SIGKILL: {stack}")
+
+
+def _users(state: Path) -> tuple[processes.Process, ...]:
+    spared = {process.pid for process in processes.lineage()}
+    return tuple(user for user in processes.with_variable(USER_MARK, str(state)) if user.pid not in spared)
 
 
 def _holders(state: Path) -> tuple[processes.Process, ...]:

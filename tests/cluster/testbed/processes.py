@@ -24,6 +24,7 @@ class Process:
     started: int  # clock ticks since boot
     state: str
     argv: tuple[str, ...]
+    parent: int = 0
 
     @property
     def program(self) -> str:
@@ -39,7 +40,7 @@ def find(pid: int) -> Process | None:
     except OSError:
         return None
     fields = stat[stat.rindex(")") + 2 :].split()  # the command before it may hold spaces and brackets
-    return Process(pid, int(fields[19]), fields[0], tuple(os.fsdecode(word) for word in argv))
+    return Process(pid, int(fields[19]), fields[0], tuple(os.fsdecode(word) for word in argv), int(fields[1]))
 
 
 def every() -> Iterator[Process]:
@@ -60,6 +61,19 @@ def this() -> Process:
     found = find(os.getpid())
     assert found is not None
     return found
+
+
+def lineage() -> tuple[Process, ...]:
+    """Return the calling process and its ancestors, the youngest first."""
+    found = [this()]
+    while parent := find(found[-1].parent):
+        found.append(parent)
+    return tuple(found)
+
+
+def with_variable(name: str, value: str) -> tuple[Process, ...]:
+    """Return the processes that were started with this in their environment."""
+    return tuple(process for process in every() if variable(process, name) == value)
 
 
 def namespace(process: Process) -> str | None:
