@@ -111,7 +111,7 @@ class _Reader:
 
     def _has_ended(self) -> bool:
         found = self._cluster.get(self._pod)
-        if found is None or pod_facts.phase(found) in ("Succeeded", "Failed"):
+        if found is None or pod_facts.has_ended(found):
             return True
         statuses = (found.get("status") or {}).get("containerStatuses") or ()
         mine = [one.get("state") or {} for one in statuses if one.get("name") == self._container]

@@ -19,7 +19,7 @@ from k8sddp.cluster.api import Cluster
 from k8sddp.cluster.streams import Change, Stop
 from k8sddp.manifest import Manifest
 from k8sddp.plan import pods as pod_facts
-from k8sddp.plan import snapshot
+from k8sddp.plan import snapshot, statuses
 from k8sddp.plan.snapshot import Snapshot
 
 EVENTS_EVERY: Final = 3.0  # seconds between two readings of the events of a job that waits
@@ -118,7 +118,7 @@ def _snapshots(
             if current != last:
                 last = current
                 yield current
-            if news.job is None or _finished(news.job):
+            if news.job is None or statuses.is_over(news.job, news.own_pods()):
                 return
         if deadline is not None and clock() >= deadline:
             raise errors.WaitTimeoutError(f"job {name} is not finished after {timeout:g} s; it goes on without us")
@@ -149,7 +149,7 @@ def _snapshot(cluster: Cluster, news: _News) -> Snapshot:
     if news.job is None:
         return Snapshot()
     pods = news.own_pods()
-    waits = not _finished(news.job) and len(pods) < int(news.job["spec"].get("completions") or 1)
+    waits = not statuses.is_over(news.job, pods) and len(pods) < int(news.job["spec"].get("completions") or 1)
     waits = waits or any(pod_facts.phase(pod) == "Pending" for pod in pods)
     return snapshot.of([news.job], pods=pods, events=_events(cluster, news.job, pods) if waits else ())
 
@@ -160,10 +160,6 @@ def _events(cluster: Cluster, job: Manifest, pods: tuple[Manifest, ...]) -> tupl
         return observing.events(cluster, job, pods)
     except errors.ClusterError:
         return ()
-
-
-def _finished(job: Manifest) -> bool:
-    return bool(manifest.condition(job, "Complete") or manifest.condition(job, "Failed"))
 
 
 def _uid(one: Manifest) -> str:

@@ -77,6 +77,11 @@ def is_ready(pod: Manifest) -> bool:
     return phase(pod) == "Running" and manifest.condition(pod, "Ready") is not None and not is_deleting(pod)
 
 
+def has_ended(pod: Manifest) -> bool:
+    """Return whether its containers have ended and will not start again."""
+    return phase(pod) in ("Succeeded", "Failed")
+
+
 def is_scheduled(pod: Manifest) -> bool:
     """Return whether a Kubernetes Node has been found for it."""
     return bool(pod["spec"].get("nodeName"))

@@ -52,7 +52,7 @@ def patience(pods: Sequence[Manifest]) -> dict[str, float]:
     server's time, and a client whose own is 30 s ahead would take every evicted pod for dead at once.
     """
     newest = pod_facts.newest_by_index(pods).values()
-    return {pod["metadata"]["uid"]: _grace(pod) + STUCK for pod in newest if _may_be_stuck(pod)}
+    return {pod["metadata"]["uid"]: _grace(pod) + STUCK for pod in newest if may_be_stuck(pod)}
 
 
 def _grace(pod: Manifest) -> float:
@@ -80,6 +80,12 @@ def may_be_replaced(job: Manifest, pod: Manifest) -> bool:
         return False  # the gang has its end; a newcomer would only be sent away
     limit = job["spec"].get("backoffLimitPerIndex")
     return action == "Ignore" or limit is None or counts(job, pod)[0] <= int(limit)
+
+
+def may_be_stuck(pod: Manifest) -> bool:
+    """Return whether the pod is being deleted for a reason that may be a dead Kubernetes Node, and has not ended."""
+    disrupted = pod_facts.is_deleting(pod) and manifest.condition(pod, "DisruptionTarget") is not None
+    return disrupted and not pod_facts.has_ended(pod)
 
 
 def replacement(job: Manifest, pod: Manifest) -> dict[str, Any]:
@@ -122,13 +128,7 @@ def counts(job: Manifest, pod: Manifest) -> tuple[int, int]:
 def _is_lost(job: Manifest, pod: Manifest, overdue: Collection[str]) -> bool:
     if pod_facts.phase(pod) == "Failed":
         return _is_urgent(pod)
-    return _may_be_stuck(pod) and pod["metadata"]["uid"] in overdue
-
-
-def _may_be_stuck(pod: Manifest) -> bool:
-    """Return whether the pod is being deleted for a reason that may be a dead Kubernetes Node, and has not ended."""
-    alive = pod_facts.phase(pod) not in ("Failed", "Succeeded")
-    return alive and pod_facts.is_deleting(pod) and manifest.condition(pod, "DisruptionTarget") is not None
+    return may_be_stuck(pod) and pod["metadata"]["uid"] in overdue
 
 
 def _is_urgent(pod: Manifest) -> bool:

@@ -23,6 +23,7 @@ _ENDING: Final[Mapping[str, str]] = {
     "FailureTarget": "Failing",  # it has failed; its pods are being ended
     "SuccessCriteriaMet": "Completing",  # index 0 has succeeded; what still runs is being ended
 }
+_BECOMES: Final[Mapping[str, str]] = {"Failing": "Failed", "Completing": "Complete"}
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ def status(job: Manifest, pods: Sequence[Manifest], events: Sequence[Manifest], 
     newest = pod_facts.newest_by_index(pods)
     nodes = tuple(_node(index, newest.get(index)) for index in range(nnodes))
     state = _state(job, nodes, newest)
+    if is_over(job, pods):
+        state = _BECOMES.get(state, state)
     ended = state in _FINAL.values()
     failure = failures.first(job, pods) if state in ("Failed", "Failing") else failures.NONE
     return JobStatus(
@@ -81,6 +84,21 @@ def status(job: Manifest, pods: Sequence[Manifest], events: Sequence[Manifest], 
         history=failures.history(newest.values()) if ended or state == "Failing" else (),
         exit_code=(0 if state == "Complete" else failure.exit_code) if ended else None,
     )
+
+
+def is_over(job: Manifest, pods: Sequence[Manifest]) -> bool:
+    """Return whether the job, which nobody deletes, has its end.
+
+    The Job controller says so when every pod has ended. Those on a dead Kubernetes Node never do, so they do not count
+    once the end is decided.
+    """
+    if job["metadata"].get("deletionTimestamp"):
+        return False
+    if any(manifest.condition(job, kind) for kind in _FINAL):
+        return True
+    left = [pod for pod in pods if not pod_facts.has_ended(pod)]
+    decided = any(manifest.condition(job, kind) for kind in _ENDING)
+    return decided and bool(left) and all(map(replacing.may_be_stuck, left))
 
 
 def age(seconds: float) -> str:
@@ -127,7 +145,7 @@ def _node(index: int, pod: Manifest | None) -> NodeStatus:
 def _duration(job: Manifest, now: datetime) -> float | None:
     state: Mapping[str, Any] = job.get("status") or {}
     end = state.get("completionTime")
-    for kind in _FINAL:
+    for kind in (*_FINAL, *_ENDING):
         end = end or (manifest.condition(job, kind) or {}).get("lastTransitionTime")
     started = _seconds(state.get("startTime"), now)
     return None if started is None else started - (_seconds(end, now) or 0.0)

@@ -17,6 +17,7 @@ DISRUPTED = {
     "conditions": [{"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}],
     **{key: make_ended_pod(0, exit_code=1)["status"][key] for key in ("phase", "containerStatuses")},
 }
+DELETED = {"conditions": [{"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager"}]}
 RUNNING = (make_pod(0), make_pod(1, kube_node="node-b"))
 
 
@@ -126,6 +127,24 @@ def test_times_end_with_the_job() -> None:
     failed = make_job(conditions={"Failed": ""})
     failed["status"]["conditions"][0]["lastTransitionTime"] = "2026-11-24T00:00:40Z"
     assert 30.0 == status(failed).duration
+
+
+@pytest.mark.parametrize(
+    ("condition", "ending", "end"),
+    [("SuccessCriteriaMet", "Completing", "Complete"), ("FailureTarget", "Failing", "Failed")],
+)
+def test_pods_on_a_dead_kube_node_do_not_keep_a_job_from_its_end(condition: str, ending: str, end: str) -> None:
+    """The Job controller waits for each pod to end, and those never do; one that is only being ended does."""
+    job = make_job(conditions={condition: ""})
+    dead = make_pod(1, deletionTimestamp="2026-11-24T00:02:00Z", status=DELETED)
+    alive = make_pod(1, deletionTimestamp="2026-11-24T00:02:00Z")
+    pods = (make_ended_pod(0, exit_code=0), make_ended_pod(1, exit_code=0))
+    assert (end, True) == (status(job, (*pods, dead)).state, status(job, (*pods, dead)).finished)
+    assert (ending, ending) == (status(job, (*pods, alive)).state, status(job, (*pods, dead, alive)).state)
+    assert ("Running", "Deleting") == (
+        status(pods=(*RUNNING, dead)).state,
+        status(make_job(conditions={condition: ""}, deletionTimestamp="x"), (*pods, dead)).state,
+    )
 
 
 def test_job_that_has_not_started_has_no_duration() -> None:
