@@ -19,6 +19,7 @@ from tests.cluster.errors import ClusterError, ClusterUnavailableError
 from tests.cluster.testbed import bringup, cgroups, components, layout, namespaces, processes
 
 NODE_COMPONENTS = ("containerd", "kubelet")  # in the order of their start
+HALT_SECONDS = 10
 
 
 @contextlib.contextmanager
@@ -26,15 +27,16 @@ def component_down(cluster: Cluster, name: str) -> Iterator[None]:
     """Kill `apiserver`, `etcd`, `coredns`, `kubelet-node-a`, ... and start it again at the end; containers live on."""
     lay = _layout(cluster)
     component = components.named(lay, name)
-    _kill(lay, component)
     try:
+        _kill(lay, component)
         yield
     finally:
-        bringup.start_component(lay, component)
-        if component.ready:
-            bringup.wait_ready(lay, component)
-        if name.startswith("kubelet-"):
-            bringup.wait_nodes_ready(lay, (name.removeprefix("kubelet-"),))
+        _mend(lay, component)
+        if name == "etcd":
+            bringup.wait_ready(lay, components.apiserver(lay))
+        kube_node = name.partition("-")[2]
+        if kube_node in layout.NODE_ADDRESSES:
+            bringup.wait_nodes_ready(lay, (kube_node,))
 
 
 @contextlib.contextmanager
@@ -44,22 +46,15 @@ def node_lost(cluster: Cluster, kube_node: str) -> Iterator[None]:
     For a Node that is only unreachable, whose containers live on, take `component_down(cluster, "kubelet-NODE")`.
     """
     lay = _layout(cluster)
-    for kind in reversed(NODE_COMPONENTS):
-        _kill(lay, components.named(lay, f"{kind}-{kube_node}"))
-    inside = processes.in_namespace(bringup.found(lay).first)
-    shims = [process for process in inside if processes.variable(process, namespaces.MARK) == f"containerd-{kube_node}"]
-    cgroup = f"/{lay.cgroup}/{kube_node}"
-    cgroups.thaw(cgroup.lstrip("/"))
-    if left := processes.kill_all((*shims, *processes.in_cgroup(processes.every(), f"{cgroup}/"))):
-        raise ClusterError(f"pid {left[0].pid} ({left[0].program}) of {kube_node}: still runs after SIGKILL")
+    down = [components.named(lay, f"{kind}-{kube_node}") for kind in NODE_COMPONENTS]
     try:
+        for component in reversed(down):
+            _kill(lay, component)
+        _kill_containers(lay, kube_node)
         yield
     finally:
-        for kind in NODE_COMPONENTS:
-            component = components.named(lay, f"{kind}-{kube_node}")
-            bringup.start_component(lay, component)
-            if component.ready:
-                bringup.wait_ready(lay, component)
+        for component in down:
+            _mend(lay, component)
         bringup.wait_nodes_ready(lay, (kube_node,))
 
 
@@ -79,8 +74,9 @@ def kill(process: processes.Process) -> None:
 @contextlib.contextmanager
 def stopped(process: processes.Process) -> Iterator[None]:
     """SIGSTOP a process; it can see that it was stopped, and a debugger can too."""
-    processes.send(process, signal.SIGSTOP)
     try:
+        processes.send(process, signal.SIGSTOP)
+        bringup.poll(f"pid {process.pid} ({process.program}): not stopped", HALT_SECONDS, lambda: _is_stopped(process))
         yield
     finally:
         processes.send(process, signal.SIGCONT)
@@ -94,10 +90,13 @@ def frozen(cluster: Cluster, namespace: str, pod: str) -> Iterator[None]:
     try:
         for folder in folders:
             _freeze(folder, frozen_now=True)
+        what = f"pod {namespace}/{pod}: not frozen"
+        bringup.poll(what, HALT_SECONDS, lambda: all(_is_frozen(folder) for folder in folders))
         yield
     finally:
         for folder in folders:
-            _freeze(folder, frozen_now=False)
+            with contextlib.suppress(OSError):  # the pod, and its cgroup, may be gone
+                _freeze(folder, frozen_now=False)
 
 
 @contextlib.contextmanager
@@ -146,11 +145,27 @@ def _freeze(folder: Path, *, frozen_now: bool) -> None:
         (folder / "cgroup.freeze").write_text("1" if frozen_now else "0")
 
 
+def _is_frozen(folder: Path) -> bool:
+    # What was written is only asked for: a process in the kernel freezes when it leaves it.
+    if (folder / "freezer.state").exists():
+        return (folder / "freezer.state").read_text().strip() == "FROZEN"
+    return "frozen 1" in (folder / "cgroup.events").read_text().splitlines()
+
+
+def _is_stopped(process: processes.Process) -> bool:
+    now = processes.find(process.pid)
+    return now is not None and (now.started, now.state) == (process.started, "T")
+
+
 def _pod_cgroups(lay: layout.Layout, pod: str, uid: str) -> tuple[Path, ...]:
-    """Return the pod's cgroup in each hierarchy that has a freezer."""
+    """Return the pod's cgroups that have a freezer.
+
+    On a hybrid machine that is the old freezer alone: what it holds never counts as frozen in the unified hierarchy.
+    """
     tops = [hierarchy.path / lay.cgroup for hierarchy in cgroups.hierarchies()]
     found = [folder for top in tops for folder in top.rglob(f"pod{uid}")]
-    freezers = [folder for folder in found if any((folder / n).exists() for n in ("freezer.state", "cgroup.freeze"))]
+    old = [folder for folder in found if (folder / "freezer.state").exists()]
+    freezers = old or [folder for folder in found if (folder / "cgroup.freeze").exists()]
     if not freezers:
         raise ClusterError(f"pod {pod}: has no cgroup with a freezer")
     return tuple(freezers)
@@ -169,10 +184,32 @@ def _uid(cluster: Cluster, namespace: str, pod: str) -> str:
 
 
 def _kill(lay: layout.Layout, component: components.Component) -> None:
+    for process in _running(lay, component):
+        kill(process)
+
+
+def _kill_containers(lay: layout.Layout, kube_node: str) -> None:
+    inside = processes.in_namespace(bringup.found(lay).first)
+    shims = [process for process in inside if processes.variable(process, namespaces.MARK) == f"containerd-{kube_node}"]
+    cgroup = f"/{lay.cgroup}/{kube_node}"
+    cgroups.thaw(cgroup.lstrip("/"))
+    if left := processes.kill_all((*shims, *processes.in_cgroup(processes.every(), f"{cgroup}/"))):
+        raise ClusterError(f"pid {left[0].pid} ({left[0].program}) of {kube_node}: still runs after SIGKILL")
+
+
+def _mend(lay: layout.Layout, component: components.Component) -> None:
+    if not _running(lay, component):  # it runs where the fault itself failed half-way
+        bringup.start_component(lay, component)
+    bringup.wait_ready(lay, component)
+
+
+def _running(lay: layout.Layout, component: components.Component) -> tuple[processes.Process, ...]:
     program = Path(component.argv[0]).name
-    for process in processes.in_namespace(bringup.found(lay).first):
-        if process.program == program and processes.variable(process, namespaces.MARK) == component.name:
-            kill(process)
+    return tuple(
+        process
+        for process in processes.in_namespace(bringup.found(lay).first)
+        if process.program == program and processes.variable(process, namespaces.MARK) == component.name
+    )
 
 
 def _layout(cluster: Cluster) -> layout.Layout:

@@ -1,17 +1,20 @@
 """Each fault does what it says, Kubernetes notices, and afterwards all is as before."""
 
+from pathlib import Path
+
 import pytest
 
-from tests.cluster import faults, pods
+from tests.cluster import faults, lifecycle, pods
 from tests.cluster.clusters import Cluster
 from tests.cluster.errors import ClusterError
+from tests.cluster.testbed import bringup, layout, namespaces, processes
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
 LOOK_UP = "import socket; print(socket.getaddrinfo('kubernetes.default.svc.cluster.local', 1)[0][4][0])"
 DIAL = "import socket; socket.create_connection(('{address}', 8000), 2); print('connected')"
 SERVE = "import http.server; http.server.test(HandlerClass=http.server.SimpleHTTPRequestHandler, port=8000)"
-TICK = "import time\nwhile True: print('tick', flush=True); time.sleep(0.1)"
+TICK = "import time\nwhile True: print('tick', flush=True); time.sleep(0.02)"
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +35,26 @@ def run_pod(cluster: Cluster, namespace: str, program: str, *, name: str = "main
     pods.wait(cluster, namespace, "condition=Ready", name)
 
 
+def turns(process: processes.Process) -> int:
+    """Return how often the kernel took a process off a processor: the number stays while it does not run."""
+    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if "ctxt_switches" in line)
+
+
+def component_pids(cluster: Cluster, kube_node: str) -> dict[str, list[int]]:
+    """Return the pids of a Node's kubelet and containerd."""
+    lay = layout.load(lifecycle.folder("testbed"), cluster.name)
+    inside = processes.in_namespace(bringup.found(lay).first)
+    return {
+        program: [
+            process.pid
+            for process in inside
+            if process.program == program and processes.variable(process, namespaces.MARK) == f"{program}-{kube_node}"
+        ]
+        for program in faults.NODE_COMPONENTS
+    }
+
+
 @pytest.mark.parametrize("component", ["kubelet", "containerd"])
 def test_containers_outlive_their_kubelet_and_containerd(
     cluster: Cluster, restricted_namespace: str, component: str
@@ -47,9 +70,10 @@ def test_containers_outlive_their_kubelet_and_containerd(
     assert "1" == pods.eventually(lambda: pods.execute(cluster, restricted_namespace, "main", "print(1)"))
 
 
-def test_the_api_server_comes_back(cluster: Cluster) -> None:
-    """While it is down nothing answers; afterwards both Nodes are still there."""
-    with faults.component_down(cluster, "apiserver"), pytest.raises(ClusterError):
+@pytest.mark.parametrize("component", ["apiserver", "etcd"])
+def test_the_api_server_comes_back(cluster: Cluster, component: str) -> None:
+    """While it or etcd is down it is not ready; afterwards both Nodes are still there."""
+    with faults.component_down(cluster, component), pytest.raises(ClusterError):
         cluster.kubectl("get", "--raw=/readyz")
     nodes = cluster.kubectl("get", "nodes", "--output=name").split()
     assert [f"node/{node}" for node in cluster.nodes] == nodes
@@ -110,6 +134,38 @@ def test_a_halted_process_says_nothing_and_goes_on(cluster: Cluster, restricted_
         halted = lines()
         assert halted == lines()
     assert pods.eventually(lambda: lines() > halted)
+
+
+@pytest.mark.parametrize("way", ["stopped", "frozen"])
+def test_a_fault_ends_with_the_test_that_fails_in_it(cluster: Cluster, restricted_namespace: str, way: str) -> None:
+    """The process goes on, and the failure is seen as it was."""
+    space = restricted_namespace
+    run_pod(cluster, space, TICK)
+    (process,) = faults.pod_processes(cluster, space, "main")
+    fault = faults.stopped(process) if way == "stopped" else faults.frozen(cluster, space, "main")
+    with pytest.raises(ZeroDivisionError), fault:
+        raise ZeroDivisionError
+    before = turns(process)
+    assert pods.eventually(lambda: turns(process) > before)
+
+
+def test_a_component_that_still_runs_is_not_started_twice(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault that fails half-way, because a process does not die, is undone as well."""
+    kube_node = cluster.nodes[0]
+
+    def refuse(process: processes.Process) -> None:
+        if process.program == "containerd":
+            raise ClusterError("does not die")
+        assert not processes.kill_all((process,))
+
+    monkeypatch.setattr(faults, "kill", refuse)
+    before = component_pids(cluster, kube_node)
+    with pytest.raises(ClusterError, match="does not die"), faults.node_lost(cluster, kube_node):
+        pass
+    after = component_pids(cluster, kube_node)
+    assert (1, 1) == (len(after["kubelet"]), len(after["containerd"]))
+    assert before["containerd"] == after["containerd"]
+    assert before["kubelet"] != after["kubelet"]
 
 
 def test_a_lost_node_is_noticed_and_comes_back(cluster: Cluster, restricted_namespace: str) -> None:

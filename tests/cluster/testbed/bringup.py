@@ -94,7 +94,7 @@ def start_component(lay: layout.Layout, component: components.Component) -> None
 
 def wait_ready(lay: layout.Layout, component: components.Component, seconds: float = 60) -> None:
     """Wait until the component's own question is answered."""
-    _poll(component.name, seconds, lambda: _succeeds(found(lay), component.ready))
+    poll(f"{component.name}: not ready", seconds, lambda: _succeeds(found(lay), component.ready))
 
 
 def wait_nodes_ready(lay: layout.Layout, nodes: Sequence[str], seconds: float = 90) -> None:
@@ -109,7 +109,7 @@ def wait_nodes_ready(lay: layout.Layout, nodes: Sequence[str], seconds: float = 
     )
     wanted = {f"{node}=True" for node in nodes}
     inside = found(lay)
-    _poll(f"Nodes {', '.join(nodes)}", seconds, lambda: wanted <= set(_output(inside, kubectl).split()))
+    poll(f"Nodes {', '.join(nodes)}: not ready", seconds, lambda: wanted <= set(_output(inside, kubectl).split()))
 
 
 def found(lay: layout.Layout) -> namespaces.Namespaces:
@@ -120,11 +120,12 @@ def found(lay: layout.Layout) -> namespaces.Namespaces:
     return there
 
 
-def _poll(what: str, seconds: float, ready: Callable[[], bool]) -> None:
+def poll(fault: str, seconds: float, ready: Callable[[], bool]) -> None:
+    """Wait until `ready` says so; after that time raise ClusterError with the fault."""
     deadline = time.monotonic() + seconds
     while not ready():
         if time.monotonic() > deadline:
-            raise ClusterError(f"{what}: not ready after {seconds:.0f} s")
+            raise ClusterError(f"{fault} after {seconds:.0f} s")
         time.sleep(0.1)
 
 

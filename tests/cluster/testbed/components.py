@@ -19,7 +19,7 @@ class Component:
 
     name: str
     argv: tuple[str, ...]
-    ready: tuple[str, ...] = ()  # command that exits 0 when the component answers; empty where Nodes or DNS tell
+    ready: tuple[str, ...]  # command that exits 0 when the component answers
 
 
 def environment(lay: layout.Layout) -> Mapping[str, str]:
@@ -58,7 +58,7 @@ def etcd(lay: layout.Layout) -> Component:
         "--unsafe-no-fsync",
         "--log-level=warn",
     )
-    return Component("etcd", argv)
+    return Component("etcd", argv, _answers(f"{ETCD}/health"))
 
 
 def apiserver(lay: layout.Layout) -> Component:
@@ -102,12 +102,13 @@ def controller_manager(lay: layout.Layout) -> Component:
         "--use-service-account-credentials=true",
         f"--node-monitor-grace-period={lay.options.node_monitor_grace_seconds}s",
     )
-    return Component("controller-manager", argv)
+    return Component("controller-manager", argv, _answers("https://127.0.0.1:10257/healthz"))
 
 
 def scheduler(lay: layout.Layout) -> Component:
     """Return the scheduler."""
-    return Component("scheduler", (lay.program("kube-scheduler"), *_identity(lay, "scheduler")))
+    argv = (lay.program("kube-scheduler"), *_identity(lay, "scheduler"))
+    return Component("scheduler", argv, _answers("https://127.0.0.1:10259/healthz"))
 
 
 def _identity(lay: layout.Layout, user: str) -> tuple[str, ...]:
@@ -125,15 +126,14 @@ def _identity(lay: layout.Layout, user: str) -> tuple[str, ...]:
 
 def kube_proxy(lay: layout.Layout) -> Component:
     """Return kube-proxy."""
-    return Component("kube-proxy", (lay.program("kube-proxy"), f"--config={lay.state / 'kube-proxy.json'}"))
+    argv = (lay.program("kube-proxy"), f"--config={lay.state / 'kube-proxy.json'}")
+    return Component("kube-proxy", argv, _answers("http://127.0.0.1:10256/healthz"))
 
 
 def coredns(lay: layout.Layout) -> Component:
     """Return CoreDNS."""
-    ask = "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8181/ready', timeout=2)"
-    return Component(
-        "coredns", (lay.program("coredns"), "-conf", str(lay.state / "Corefile")), (sys.executable, "-c", ask)
-    )
+    argv = (lay.program("coredns"), "-conf", str(lay.state / "Corefile"))
+    return Component("coredns", argv, _answers("http://127.0.0.1:8181/ready"))
 
 
 def containerd(lay: layout.Layout, node: str) -> Component:
@@ -158,4 +158,10 @@ def kubelet(lay: layout.Layout, node: str) -> Component:
         f"--node-ip={layout.NODE_ADDRESSES[node]}",
         "-v=2",
     )
-    return Component(f"kubelet-{node}", argv)
+    return Component(f"kubelet-{node}", argv, _answers(f"http://127.0.0.1:{layout.KUBELET_HEALTH_PORTS[node]}/healthz"))
+
+
+def _answers(url: str) -> tuple[str, ...]:
+    """Return a command that exits 0 when the URL answers 200; some of these ports have a certificate of their own."""
+    ask = f"import ssl, urllib.request as r; r.urlopen('{url}', timeout=2, context=ssl._create_unverified_context())"
+    return (sys.executable, "-c", ask)

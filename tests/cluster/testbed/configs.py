@@ -15,14 +15,13 @@ Json = Mapping[str, object]
 
 def kubelet(lay: layout.Layout, node: str) -> str:
     """Return a KubeletConfiguration."""
-    port = layout.KUBELET_PORTS[node]
     config: Json = {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
         "address": layout.NODE_ADDRESSES[node],
-        "port": port,
+        "port": layout.KUBELET_PORTS[node],
         "readOnlyPort": 0,
-        "healthzPort": port - 2,  # as far from the port as the default 10248 is from 10250
+        "healthzPort": layout.KUBELET_HEALTH_PORTS[node],
         "authentication": {
             "anonymous": {"enabled": False},
             "webhook": {"enabled": True},

@@ -12,6 +12,7 @@ from pathlib import Path
 NODE_ADDRESSES: Mapping[str, str] = {"node-a": "172.30.0.1", "node-b": "172.30.0.2"}
 POD_SUBNETS: Mapping[str, str] = {"node-a": "10.244.0.0/24", "node-b": "10.244.1.0/24"}
 KUBELET_PORTS: Mapping[str, int] = {"node-a": 10250, "node-b": 10260}  # one network namespace, so two ports
+KUBELET_HEALTH_PORTS: Mapping[str, int] = {"node-a": 10248, "node-b": 10258}
 CLUSTER_CIDR = "10.244.0.0/16"
 SERVICE_CIDR = "10.96.0.0/16"
 API_SERVICE = "10.96.0.1"  # the first address of SERVICE_CIDR is always the API server's Service
