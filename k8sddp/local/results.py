@@ -89,7 +89,7 @@ def _why(deciding: judge.End | None, verdict: Verdict | None) -> str:
         return "spec.activeDeadlineSeconds is over"
     first = (verdict or {}).get("first_failure")
     if isinstance(first, Mapping) and first.get("message"):
-        return failures.told(first)
+        return failures.told(str(first["message"]), first)
     return ending(deciding)
 
 

@@ -76,21 +76,20 @@ def first(job: Manifest, pods: Sequence[Manifest]) -> Failure:
         hungry = _out_of_memory(job, pods, cause)
         if hungry:
             return Failure(hungry, code)
-        message = told(cause)
+        message = _text(cause.get("message"))
         if message:
-            return Failure(message, code, str(cause.get("traceback") or ""))
+            return Failure(told(message, cause), code, str(cause.get("traceback") or ""))
     condition = manifest.condition(job, "Failed") or manifest.condition(job, "FailureTarget") or {}
     if condition.get("reason") == "DeadlineExceeded":
         return Failure(_job_sentence(job, condition), code)
     return Failure(killed or _by_exit_code(pods) or _job_sentence(job, condition), code)
 
 
-def told(cause: Mapping[str, Any]) -> str:
+def told(message: str, cause: Mapping[str, Any]) -> str:
     """Return the worker's sentence for a first failure; an exception's lacks the rank's exit code, so it is added."""
-    message, code = _text(cause.get("message")), cause.get("exit_code")
-    if message and cause.get("class") == "exception" and isinstance(code, int) and code > 0:
-        return f"{message} (exit code {code})"
-    return message
+    code = cause.get("exit_code")
+    has_code = cause.get("class") == "exception" and isinstance(code, int) and code > 0
+    return f"{message} (exit code {code})" if has_code else message
 
 
 def history(pods: Iterable[Manifest]) -> tuple[str, ...]:

@@ -35,16 +35,17 @@ def verdict(pod: dict[str, object]) -> dict[str, object]:
 
 @pytest.mark.torch
 def test_the_rank_that_raised_is_named_and_not_the_one_that_waited_for_it(user: User, tmp_path: Path) -> None:
-    """Rank 1 raises, rank 0 sits in a barrier: `run`, `get`, the Job and the pod all blame rank 1 on pod 1."""
+    """Rank 1 raises, rank 0 sits in a barrier: `run` and `get` tell rank, exception and exit code, as does the pod."""
     file = jobs.write(tmp_path, "raises", RAISE, image=user.cluster.image, nnodes=2, launcher="torchrun", **BIG, **ONCE)
     ran = user.k8sddp("run", str(file))
     first = verdict(user.pod("raises", 0))["first_failure"]
     assert isinstance(first, dict)
-    assert (1, 1, "exception", "ValueError: batch 3 is empty") == tuple(
-        first[key] for key in ("rank", "node_rank", "class", "exception")
+    assert (1, 1, "exception", "ValueError: batch 3 is empty", 1) == tuple(
+        first[key] for key in ("rank", "node_rank", "class", "exception", "exit_code")
     )
     assert first["pod"].startswith("raises-1-")
-    sentence = f"rank 1 (pod {first['pod']}, node {first['kube_node']}) raised ValueError: batch 3 is empty"
+    who = f"rank 1 (pod {first['pod']}, node {first['kube_node']})"
+    sentence = f"{who} raised ValueError: batch 3 is empty (exit code 1)"
 
     assert 1 == ran.code
     (end,) = [line for line in ran.err.splitlines() if "raises failed after " in line]

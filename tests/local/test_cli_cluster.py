@@ -84,7 +84,7 @@ class User:
         text = json.dumps({**verdict, "first_failure": cause, "victims": [0]})
         self.fake.end_container(second, 79, message=text)
         self.fake.end_container(first, code, message=text)
-        return sentence
+        return f"{sentence} (exit code {code})"
 
 
 @pytest.fixture
