@@ -11,6 +11,7 @@ die the most telling one; K8SDDP_TEST_CYCLES=20 takes all.
 
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -25,13 +26,16 @@ from tests.cluster.testbed import bed, cgroups, layout, namespaces, processes
 
 NAME = "leak"
 CYCLES = int(os.environ.get("K8SDDP_TEST_CYCLES", "1"))  # how often the plain cycle runs; 20 before a release
-DELAYS = (0.5, 1.5, 3.0, 6.0) if CYCLES > 1 else (3.0,)  # after 3 s etcd, API server and both containerds run
+# The starter is killed once this component's process runs; the kubelets come last.
+STAGES = ("etcd", "apiserver", "kube-proxy", "kubelet-node-b") if CYCLES > 1 else ("kube-proxy",)
 SIGNALS = (signal.SIGINT, signal.SIGKILL, signal.SIGTERM)
 ENDINGS = SIGNALS if CYCLES > 1 else (signal.SIGKILL,)
 # A command with a child that nobody waits for; it says when it runs, and by which pid.
 COMMAND = ("sh", "-c", "sleep 600 & echo $$; exec sleep 600")
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240 + 60 * CYCLES)]
+START_SECONDS = 450  # generous: ten on an idle machine
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(START_SECONDS + 150 + 60 * CYCLES)]
 
 
 @pytest.fixture(autouse=True)
@@ -113,22 +117,28 @@ def settled(before: Mapping[str, object], seconds: float = 60) -> Mapping[str, o
     return now
 
 
-def test_start_and_end_leave_nothing() -> None:
-    """Up, used, down: the machine is as before."""
+def test_start_and_end_leave_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """Up, used, down: the machine is as before, and no start takes longer than a cold one may."""
     before = machine()
+    seconds = []
     for _ in range(CYCLES):
+        began = time.monotonic()
         subprocess.run(command("up"), check=True, capture_output=True)
+        seconds.append(time.monotonic() - began)
         assert 1 < len(list(processes.in_namespace(found().first)))
         subprocess.run(command("down"), check=True, capture_output=True)
         assert before == machine()
+    with capsys.disabled():
+        print(f"\n{CYCLES} starts: median {statistics.median(seconds):.1f} s, worst {max(seconds):.1f} s")
+    assert max(seconds) < START_SECONDS
 
 
-@pytest.mark.parametrize("delay", DELAYS, ids=lambda delay: f"after {delay} s")
-def test_a_killed_starter_leaves_nothing(delay: float) -> None:
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_killed_starter_leaves_nothing(stage: str) -> None:
     """SIGKILL in the middle of a start: the guard ends what was there."""
     before = machine()
     with subprocess.Popen(command("up"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as starter:
-        time.sleep(delay)
+        wait_component(stage)
         starter.kill()
     assert before == settled(before)
 
@@ -171,9 +181,7 @@ def test_a_start_cleans_up_after_a_crash_without_a_guard() -> None:
     """
     before = machine()
     with subprocess.Popen(command("up"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as starter:
-        while namespaces.find(state()) is None:
-            time.sleep(0.05)
-        time.sleep(1)
+        wait_component("etcd")
         for process in processes.every():
             if "guard" in process.argv and NAME in process.argv:
                 processes.send(process, signal.SIGKILL)
@@ -205,9 +213,9 @@ def found() -> namespaces.Namespaces:
     return there
 
 
-def wait_running() -> None:
-    """Wait until the test bed is up."""
-    deadline = time.monotonic() + 180
-    while bed.running(lifecycle.folder("testbed"), NAME) is None:
+def wait_component(name: str) -> None:
+    """Wait until a component's process is there."""
+    deadline = time.monotonic() + START_SECONDS
+    while not any(is_ours(process) for process in processes.with_variable(namespaces.MARK, name)):
         assert time.monotonic() < deadline
-        time.sleep(0.3)
+        time.sleep(0.05)

@@ -1,11 +1,12 @@
 """The pure parts of the test bed: what is built, what is written, and what is found."""
 
+import fcntl
 import json
 import signal
 import subprocess
 import sys
 import threading
-import time
+from concurrent import futures
 from pathlib import Path
 
 import pytest
@@ -110,19 +111,23 @@ def test_a_cache_that_the_cluster_covers_is_refused() -> None:
 
 
 def test_two_builders_build_once(tmp_path: Path) -> None:
-    """The second waits for the first and takes its result."""
+    """The second waits for the first, which holds a lock meanwhile, and takes its result."""
     made: list[Path] = []
+    both = threading.Barrier(2)
 
     def make(out: Path) -> None:
         made.append(out)
-        time.sleep(0.2)
+        with (tmp_path / "entry.lock").open() as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         (out / "result").touch()
 
-    threads = [threading.Thread(target=cache.entry, args=(tmp_path / "entry", make)) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    def build() -> Path:
+        both.wait(10)
+        return cache.entry(tmp_path / "entry", make)
+
+    with futures.ThreadPoolExecutor(2) as pool:
+        entries = [job.result() for job in [pool.submit(build), pool.submit(build)]]
+    assert [tmp_path / "entry"] * 2 == entries
     assert (1, True) == (len(made), (tmp_path / "entry" / "result").exists())
 
 
