@@ -7,7 +7,7 @@ import pytest
 from tests.cluster import faults, lifecycle, pods
 from tests.cluster.clusters import Cluster
 from tests.cluster.errors import ClusterError
-from tests.cluster.testbed import bringup, layout, namespaces, processes
+from tests.cluster.testbed import bed, bringup, layout, namespaces, processes
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
@@ -86,9 +86,9 @@ def test_containers_outlive_their_kubelet_and_containerd(
 
 @pytest.mark.parametrize("component", ["apiserver", "etcd"])
 def test_the_api_server_comes_back(cluster: Cluster, component: str) -> None:
-    """While it or etcd is down it is not ready; afterwards both Nodes are still there."""
+    """While it or etcd is down no Node can be read; afterwards both are still there."""
     with faults.component_down(cluster, component), pytest.raises(ClusterError):
-        cluster.kubectl("get", "--raw=/readyz")
+        cluster.kubectl("get", "node", cluster.nodes[0], "--request-timeout=3s")
     nodes = cluster.kubectl("get", "nodes", "--output=name").split()
     assert [f"node/{node}" for node in cluster.nodes] == nodes
 
@@ -133,6 +133,15 @@ def test_a_killed_process_ends_its_pod(cluster: Cluster, restricted_namespace: s
     path = "{.status.containerStatuses[0].state.terminated.exitCode}"
     where = f"--namespace={restricted_namespace}"
     assert "137" == cluster.kubectl("get", "pod", "main", where, f"--output=jsonpath={path}")
+
+
+def test_a_test_bed_in_use_is_not_ended_by_who_wants_to_start_it(cluster: Cluster) -> None:
+    """While its API server is down a second starter waits, and then refuses in one sentence."""
+    base = lifecycle.folder("testbed")
+    refused = pytest.raises(ClusterError, match=f"run `python -m tests.cluster down --name {cluster.name}`")
+    with faults.component_down(cluster, "apiserver"), refused:
+        bed.running(base, cluster.name, 1)
+    assert bed.running(base, cluster.name) is not None
 
 
 @pytest.mark.parametrize("way", ["stopped", "frozen"])

@@ -1,9 +1,10 @@
 """Start, use and end one test bed.
 
-`start` ends whatever a broken start of the same name left, so it works after any crash; one that runs well is used as
-it is. A guard process ends the test bed when the starter dies before it said "keep": Ctrl-C, a crash and kill -9 all
-close its pipe. `stop` may be called at any time and as often as one likes. One lock per name keeps starters, enders
-and guards out of each other's way; the kernel releases it when its holder dies.
+`start` ends whatever a broken start of the same name left, so it works after any crash; one that was started to the end
+is used as it is, or refused when its API server stays silent: somebody may be breaking it on purpose. A guard process
+ends the test bed when the starter dies before it said "keep": Ctrl-C, a crash and kill -9 all close its pipe. `stop`
+may be called at any time and as often as one likes. One lock per name keeps starters, enders and guards out of each other's
+way; the kernel releases it when its holder dies.
 """
 
 import datetime
@@ -11,6 +12,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +67,9 @@ def start(base: Path, name: str, options: layout.Options, say: Callable[[str], N
     """Return when both Nodes are Ready; a start that fails leaves nothing but its logs."""
     if already := running(base, name):
         return Started(already)
+    asked = time.monotonic()
     prepare(base, say)
+    prepared_after = time.monotonic() - asked
     run_id = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
     programs = builds.folders(base, builds.go_version())
     lay = layout.Layout(name, run_id, base, programs, images.folder(base, sys.version_info[:2]), options)
@@ -82,6 +86,7 @@ def start(base: Path, name: str, options: layout.Options, say: Callable[[str], N
             if isinstance(error, ClusterError):
                 raise type(error)(f"{error}; logs: {lay.logs}") from error
             raise
+    say(f"test bed {name}: ready in {time.monotonic() - asked:.0f} s, {prepared_after:.0f} s of them for building")
     return Started(describe(lay), guard_process)
 
 
@@ -94,16 +99,29 @@ def stop(base: Path, name: str) -> bool:
     return was_there
 
 
-def running(base: Path, name: str) -> Cluster | None:
-    """Return the test bed of that name if its API server answers, else None."""
-    if namespaces.find(layout.state_path(base, name)) is None:
+def running(base: Path, name: str, seconds: float = 60) -> Cluster | None:
+    """Return the test bed of that name, None where none was started to the end.
+
+    ClusterError where its API server does not answer within the time: a test may have taken it down, or a busy machine
+    may need that long. It is in use, so nobody but its user may end it.
+    """
+    state = layout.state_path(base, name)
+    if namespaces.find(state) is None:
         return None
     try:
         lay = layout.load(base, name)
-        bringup.wait_ready(lay, components.apiserver(lay), 5)
-    except (OSError, ValueError, KeyError, ClusterError):
+    except (OSError, ValueError, KeyError):
         return None
-    return describe(lay) if bringup.finished(lay) else None
+    if not bringup.finished(lay):
+        return None
+    try:
+        bringup.wait_ready(lay, components.apiserver(lay), seconds)
+        return describe(lay)
+    except ClusterError as error:
+        if namespaces.find(state) is None:  # it ended meanwhile
+            return None
+        remedy = f"wait for the test that broke it, or run `python -m tests.cluster down --name {name}`"
+        raise ClusterError(f"the test bed {name} runs, but {error}: {remedy}") from error
 
 
 def guard(base: Path, name: str, run_id: str) -> None:

@@ -85,7 +85,8 @@ def apiserver(lay: layout.Layout) -> Component:
         f"--kubelet-certificate-authority={pki / 'ca.crt'}",
         "--kubelet-preferred-address-types=InternalIP",
     )
-    ready = (lay.program("kubectl"), f"--kubeconfig={lay.kubeconfig('admin')}", "get", "--raw=/readyz")
+    kubectl = (lay.program("kubectl"), f"--kubeconfig={lay.kubeconfig('admin')}", "--request-timeout=5s")
+    ready = (*kubectl, "get", "--raw=/readyz")
     return Component("apiserver", argv, ready)
 
 
