@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import pods
+from tests.cluster import lifecycle, pods
 from tests.cluster.clusters import Cluster
+from tests.cluster.testbed import layout
 
 pytestmark = pytest.mark.cluster
 
@@ -122,6 +123,31 @@ def test_pod_security_refuses_a_pod_that_is_not_restricted(cluster: Cluster, res
     run = cluster.kubectl_argv("run", "x", f"--image={cluster.image}", f"--namespace={restricted_namespace}")
     done = cluster.run_inside(run, check=False)
     assert 'violates PodSecurity "restricted' in done.stderr
+
+
+def test_a_kubelet_may_touch_what_is_its_nodes_alone(cluster: Cluster, restricted_namespace: str) -> None:
+    """Its identity reads a Secret once a pod of its Node mounts it, and may not change the other Node."""
+    if cluster.backend != "testbed":
+        pytest.skip("only the test bed gives its kubelets' kubeconfigs away")
+    space = ("--namespace", restricted_namespace)
+    first, second = cluster.nodes
+    kubelet = layout.load(lifecycle.folder("testbed"), cluster.name).kubeconfig(first)
+    cluster.kubectl(*space, "create", "secret", "generic", "token", "--from-literal=key=value")
+
+    def refusal(*words: str, stdin: str | None = None) -> str:
+        argv = cluster.kubectl_argv(*words, kubeconfig=kubelet)
+        return cluster.run_inside(argv, stdin=stdin, check=False).stderr
+
+    assert "no relationship found" in refusal(*space, "get", "secret", "token")
+    labelled = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": second, "labels": {"a": "b"}}}
+    put = ("replace", f"--raw=/api/v1/nodes/{second}", "--filename=-")
+    assert "is not allowed to modify node" in refusal(*put, stdin=json.dumps(labelled))
+    pod = pods.make_pod("main", pods.SLEEP, image=cluster.image, kube_node=first)
+    pod["spec"]["volumes"] = [{"name": "token", "secret": {"secretName": "token"}}]
+    pods.create(cluster, restricted_namespace, [pod])
+    pods.wait(cluster, restricted_namespace, "condition=PodScheduled", "main")
+    assert pods.eventually(lambda: refusal(*space, "get", "secret", "token") == "")
+    assert "" == refusal("get", "node", first)
 
 
 def test_inside_moves_only_the_calling_thread(cluster_session: Cluster) -> None:

@@ -3,8 +3,8 @@
 `start` ends whatever a broken start of the same name left, so it works after any crash; one that was started to the end
 is used as it is, or refused when its API server stays silent: somebody may be breaking it on purpose. A guard process
 ends the test bed when the starter dies before it said "keep": Ctrl-C, a crash and kill -9 all close its pipe. `stop`
-may be called at any time and as often as one likes. One lock per name keeps starters, enders and guards out of each other's
-way; the kernel releases it when its holder dies.
+may be called at any time and as often as one likes. One lock per name keeps starters, enders and guards out of each
+other's way; the kernel releases it when its holder dies.
 """
 
 import datetime
