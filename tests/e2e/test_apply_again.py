@@ -102,6 +102,7 @@ def test_a_changed_spec_is_refused_and_the_field_named(user: User, held: Path, t
 
 def test_replace_starts_the_changed_job(user: User, tmp_path: Path) -> None:
     """--replace ends a running job and starts the new one; a finished one is refused and replaced as well."""
+    before = user.objects()
     file = jobs.write(tmp_path, "again", jobs.HOLD, image=user.cluster.image)
     assert 0 == user.k8sddp("apply", str(file)).code
     user.await_ready("again", 1)
@@ -118,6 +119,8 @@ def test_replace_starts_the_changed_job(user: User, tmp_path: Path) -> None:
     assert 1 == finished.code
     assert "job.batch/again is complete and a finished job never runs again" in finished.err
     assert 0 == user.k8sddp("apply", str(file), "--replace").code
+    assert 0 == user.k8sddp("delete", "again").code
+    user.await_objects(before)  # the next test counts what is there
 
 
 @pytest.mark.parametrize("program", ["k8sddp", "kubectl"])
