@@ -43,9 +43,10 @@ def started(say: Say, options: layout.Options | None = None, *, only_prepared: b
     """Give the running cluster, or start one and end it; `only_prepared` refuses what would have to be built first."""
     backend = choose(say)
     if backend == "existing":
-        yield existing.attach(folder(backend), os.environ)
+        with existing.attached(folder(backend), os.environ) as cluster:
+            yield cluster
     elif backend == "kind":
-        was_there = kind.exists(name())
+        was_there = kind.is_up(folder(backend) / name(), name())
         try:
             yield kind.start(folder(backend) / name(), name(), os.environ, say)
         finally:
@@ -77,8 +78,10 @@ def up(say: Say, options: layout.Options) -> Cluster:
 
 
 def down(say: Say) -> bool:
-    """End the cluster; tell whether there was one. An existing cluster is left alone."""
+    """End the cluster; tell whether there was one. Of an existing one only our copies of its credentials go."""
     backend = choose(say)
+    if backend == "existing":
+        return existing.forget(folder(backend))
     if backend == "kind":
         return kind.stop(folder(backend) / name(), name())
     return backend == "testbed" and bed.stop(folder(backend), name())
@@ -91,5 +94,6 @@ def running(say: Say) -> Cluster | None:
         return existing.attach(folder(backend), os.environ)
     if backend == "kind":
         image = os.environ.get("K8SDDP_TEST_IMAGE") or kind.IMAGE
-        return kind.attach(folder(backend) / name(), name(), image) if kind.exists(name()) else None
+        base = folder(backend) / name()
+        return kind.attach(base, name(), image) if kind.is_up(base, name()) else None
     return bed.running(folder(backend), name())
