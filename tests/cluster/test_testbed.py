@@ -21,7 +21,7 @@ V1_AND_V2 = """25 22 0:21 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755
 """
 
 
-def make_layout(base: Path, *, negative_dns_cache: bool = False) -> layout.Layout:
+def make_layout(base: Path) -> layout.Layout:
     """Build a layout over a folder with one empty file per program."""
     programs = base / "bin"
     programs.mkdir()
@@ -29,7 +29,7 @@ def make_layout(base: Path, *, negative_dns_cache: bool = False) -> layout.Layou
         (programs / name).touch()
     for name in ("coredns", "containerd", "ctr", "kubelet", "ptp", "runc"):
         (programs / name).touch()
-    options = layout.Options(node_monitor_grace_seconds=7, negative_dns_cache=negative_dns_cache)
+    options = layout.Options(node_monitor_grace_seconds=7)
     return layout.Layout("t", "run", base, (programs,), base / "images", options)
 
 
@@ -49,11 +49,10 @@ def test_two_kubelets_share_neither_cgroup_nor_port(tmp_path: Path) -> None:
     assert [] == [key for key in own if first[key] == second[key]]
 
 
-@pytest.mark.parametrize(("negative", "switched_off"), [(False, True), (True, False)], ids=["kubeadm", "plain cache"])
-def test_the_negative_dns_cache_is_off_unless_asked_for(tmp_path: Path, negative: bool, switched_off: bool) -> None:
-    """kubeadm's Corefile does not cache denials of cluster names."""
-    corefile = configs.corefile(make_layout(tmp_path, negative_dns_cache=negative))
-    assert switched_off == ("disable denial cluster.local" in corefile)
+def test_no_answer_about_a_cluster_name_is_cached(tmp_path: Path) -> None:
+    """As in kubeadm's Corefile: an early look-up does not hide a new Service."""
+    corefile = configs.corefile(make_layout(tmp_path))
+    assert "cache 30 {\n        disable success cluster.local\n        disable denial cluster.local\n    }" in corefile
 
 
 def test_the_grace_period_reaches_the_controller_manager(tmp_path: Path) -> None:

@@ -132,14 +132,6 @@ def kube_proxy(lay: layout.Layout) -> str:
 
 def corefile(lay: layout.Layout) -> str:
     """Return kubeadm's Corefile, except that no other name server is asked: outside names do not exist."""
-    kept = (
-        ""
-        if lay.options.negative_dns_cache
-        else f"""
-        disable success {layout.CLUSTER_DOMAIN}
-        disable denial {layout.CLUSTER_DOMAIN}
-    """
-    )
     return f"""{layout.CLUSTER_DOMAIN}:53 in-addr.arpa:53 ip6.arpa:53 {{
     bind {layout.DNS_ADDRESS}
     errors
@@ -149,7 +141,10 @@ def corefile(lay: layout.Layout) -> str:
         pods insecure
         ttl 30
     }}
-    cache 30 {{{kept}}}
+    cache 30 {{
+        disable success {layout.CLUSTER_DOMAIN}
+        disable denial {layout.CLUSTER_DOMAIN}
+    }}
 }}
 .:53 {{
     bind {layout.DNS_ADDRESS}

@@ -32,7 +32,6 @@ class Options:
     """What a starter may vary."""
 
     node_monitor_grace_seconds: int = 20  # Kubernetes' own default is 50: tests of a lost Node would wait for it
-    negative_dns_cache: bool = False  # True: an early look-up hides a new Service for 30 s (plain `cache 30`)
 
 
 @dataclass(frozen=True)
