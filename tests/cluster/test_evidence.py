@@ -7,6 +7,8 @@ import pytest
 from tests.cluster import evidence
 from tests.cluster.clusters import Cluster
 
+pytest_plugins = ["pytester"]
+
 ANSWERS = """#!/bin/sh
 case "$*" in
   *"get pods --output=json"*) echo '{"items": [{"metadata": {"name": "a-0-xyz", "creationTimestamp": "1"}}]}' ;;
@@ -56,3 +58,23 @@ def test_a_cluster_that_does_not_answer_is_told_in_one_sentence(tmp_path: Path) 
     said = evidence.collect(make_cluster(tmp_path, SILENT), "e2e-1", "test_y")
     assert said.startswith("not all of namespace e2e-1 could be written to ")
     assert "the server does not answer" in (tmp_path / "logs" / "failed-tests" / "test_y" / "pods.yaml").read_text()
+
+
+def test_the_end_of_a_run_says_which_cluster_it_was_and_where_its_logs_are(pytester: pytest.Pytester) -> None:
+    """Also of a run without -v or -s, and nothing where no cluster was asked for."""
+    pytester.makeconftest(
+        """
+        from tests.cluster.fixtures import SENTENCES, pytest_terminal_summary
+        import pytest
+
+        @pytest.fixture
+        def said(request):
+            request.config.stash[SENTENCES] = ["cluster backend kind: because", "logs: /there"]
+        """
+    )
+    pytester.makepyfile("def test_with(said): assert 0\n\ndef test_without(): assert 0\n")
+    asked = ("-q", "-p", "no:cacheprovider")
+    pytester.runpytest(*asked, "-k", "with and not without").stdout.fnmatch_lines(
+        ["*= cluster =*", "cluster backend kind: because", "logs: /there"]
+    )
+    pytester.runpytest(*asked, "-k", "without").stdout.no_fnmatch_line("*= cluster =*")
