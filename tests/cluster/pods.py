@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tests.cluster.clusters import Cluster
 from tests.cluster.errors import ClusterError
@@ -58,9 +58,8 @@ def execute(cluster: Cluster, namespace: str, pod: str, program: str, *, check: 
     return cluster.kubectl("exec", *command, check=check).strip()
 
 
-def eventually(attempt: object, seconds: float = 30) -> object:
+def eventually(attempt: Callable[[], object], seconds: float = 30) -> object:
     """Call until it neither raises ClusterError nor returns something false; then return that."""
-    assert callable(attempt)
     deadline = time.monotonic() + seconds
     while True:
         try:
