@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import socket
 import ssl
 import subprocess
@@ -96,12 +97,13 @@ def test_port_forward_and_the_pod_proxy_reach_a_pod(cluster: Cluster, restricted
     pods.wait(cluster, space, "condition=Ready", "server")
     proxied = f"/api/v1/namespaces/{space}/pods/server:8000/proxy/etc/hostname"
     assert "server" == str(pods.eventually(lambda: cluster.kubectl("get", f"--raw={proxied}"))).strip()
-    argv = cluster.inside_argv(cluster.kubectl_argv("port-forward", f"--namespace={space}", "pod/server", "18000:8000"))
+    argv = cluster.inside_argv(cluster.kubectl_argv("port-forward", f"--namespace={space}", "pod/server", ":8000"))
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as forward:
         try:
             assert forward.stdout is not None
-            assert "18000" in forward.stdout.readline()
-            with urllib.request.urlopen("http://127.0.0.1:18000/etc/hostname", timeout=5) as answer:
+            said = re.fullmatch(r"Forwarding from (127\.0\.0\.1:\d+) -> 8000\n", forward.stdout.readline())
+            assert said is not None
+            with urllib.request.urlopen(f"http://{said[1]}/etc/hostname", timeout=5) as answer:
                 assert b"server" == answer.read().strip()
         finally:
             forward.terminate()

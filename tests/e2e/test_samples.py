@@ -37,7 +37,8 @@ def test_digits_trains_on_two_kube_nodes_as_well_as_here(user: User, tmp_path: P
 
     here = user.k8sddp("run", "--local", str(file), "--work-dir", str(tmp_path / "work"))
     (local,) = ACCURACY.findall(here.out.replace("[rank 0] ", ""))
-    same_torch = TORCH.findall(log.err) == TORCH.findall(here.out + here.err) != []
+    (torch_there,), (torch_here,) = TORCH.findall(log.err), TORCH.findall(here.out + here.err)
+    same_torch = torch_there == torch_here
     assert float(local) == pytest.approx(float(accuracy), abs=0 if same_torch else 0.02)
 
 
@@ -79,5 +80,9 @@ def test_run_trains_the_spawn_sample_and_ends_with_its_exit_code(user: User, tmp
     assert 0 == done.code, done
     assert "rank 0 of 4: loss " in done.out
     assert "tutorial-spawn complete after" in done.err
-    everybody = user.k8sddp("logs", "tutorial-spawn", "--all").out
-    assert {f"rank {rank} of 4" for rank in range(4)} == set(re.findall(r"rank \d of 4", everybody))
+    ranks = [f"rank {rank} of 4" for rank in range(4)]
+    pod = user.pod("tutorial-spawn", 0)["metadata"]["name"]
+    for log in (user.k8sddp("logs", "tutorial-spawn", "--all").out, user.kubectl("logs", pod)):
+        assert ranks == sorted(re.findall(r"rank \d of 4", log))
+    asked = user.k8sddp("logs", "tutorial-spawn", "--rank", "2")
+    assert (0, True) == (asked.code, "rank 2 of 4: loss " in asked.out), asked
