@@ -41,7 +41,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Print what was said while the cluster was chosen and started."""
     if sentences := config.stash.get(SENTENCES, []):
         terminalreporter.section("cluster")
-        for sentence in sentences:
+        for sentence in dict.fromkeys(sentences):  # each conftest that imports the fixture has its own
             terminalreporter.line(sentence)
 
 

@@ -61,7 +61,7 @@ def test_a_cluster_that_does_not_answer_is_told_in_one_sentence(tmp_path: Path) 
 
 
 def test_the_end_of_a_run_says_which_cluster_it_was_and_where_its_logs_are(pytester: pytest.Pytester) -> None:
-    """Also of a run without -v or -s, and nothing where no cluster was asked for."""
+    """Each sentence once, also without -v or -s, and nothing where no cluster was asked for."""
     pytester.makeconftest(
         """
         from tests.cluster.fixtures import SENTENCES, pytest_terminal_summary
@@ -69,12 +69,12 @@ def test_the_end_of_a_run_says_which_cluster_it_was_and_where_its_logs_are(pytes
 
         @pytest.fixture
         def said(request):
-            request.config.stash[SENTENCES] = ["cluster backend kind: because", "logs: /there"]
+            request.config.stash[SENTENCES] = ["cluster backend kind: because", "logs: /there"] * 2
         """
     )
     pytester.makepyfile("def test_with(said): assert 0\n\ndef test_without(): assert 0\n")
     asked = ("-q", "-p", "no:cacheprovider")
     pytester.runpytest(*asked, "-k", "with and not without").stdout.fnmatch_lines(
-        ["*= cluster =*", "cluster backend kind: because", "logs: /there"]
+        ["*= cluster =*", "cluster backend kind: because", "logs: /there", "*= short test summary*"], consecutive=True
     )
     pytester.runpytest(*asked, "-k", "without").stdout.no_fnmatch_line("*= cluster =*")
