@@ -219,7 +219,7 @@ class Driver:
         if self._dialer:
             self._dialer.dial()
             return
-        # Node 0 joins itself as soon as its own name resolves, because its ranks will use that name too
+        # Node 0 joins itself as soon as its own name resolves, because the other nodes will look for it by that name
         pause, self._own_pause = self._own_pause, min(dialer.LAST_PAUSE, self._own_pause * 1.5 or dialer.FIRST_PAUSE)
         self._events.after(
             pause, lambda: names.resolve(self._events, self._host, self._node.port, self._own_name_resolved)

@@ -236,7 +236,7 @@ def from_record(record: Mapping[str, object]) -> Failure:
         exception=text("exception"),
         traceback=text("traceback"),
         detail=text("detail") or "",
-        weight=number("weight") or CAUSE,
+        weight=min(max(number("weight") or CAUSE, CAUSE), VICTIM),
         last_step=number("last_step"),
     )
 

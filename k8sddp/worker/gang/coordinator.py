@@ -6,7 +6,7 @@ attempt starts, on a port that no earlier one has used. The job's end is decided
 complete when every member has reported so in one attempt; failed when the budget is used up or a failure is final.
 
 Everything is bounded: the wait for members by the join timeout, the end of an attempt by END_LIMIT, what counts by
-max_attempts, what does not count by the number of ports. docs/protocol.md draws it.
+max_attempts, what does not count by LAST_NUMBER. docs/protocol.md draws it.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class Coordinator:
         if self._phase == RUNNING and was_busy and join.node_rank not in self._complete:
             return self._lose(join, ledger.SILENT, now)
         if self._phase == ENDING and was_busy:
-            self._ledger.explained(join, ledger.SILENT)
+            self._ledger.blame(join, ledger.SILENT)
         return self._advance(now)
 
     def own_name_unknown(self, problem: str) -> None:
@@ -177,8 +177,8 @@ class Coordinator:
         same = trained is not None and trained.pod == join.pod
         how = "its connection broke" if same else "pod %s took its place while it trained" % join.pod
         if trained is not None and self._phase == ENDING:
-            self._ledger.explained(trained, how)
-        effects += self._account(self._ledger.joined(join))
+            self._ledger.blame(trained, how)
+        effects += self._tell_outcome(self._ledger.joined(join))
         if self._phase == RUNNING:
             self._remind = max(self._remind, now + 1.0)
             effects.append(Send(peer, messages.Waiting(self._roster.missing_text())))
@@ -186,7 +186,7 @@ class Coordinator:
                 effects += self._lose(trained, how, now)
             return effects
         if self._ledger.exhausted and (self._ledger.cause or self._roster.complete):
-            return effects + self._conclude_failed(self._ledger.used_up(join))
+            return effects + self._conclude_failed(self._ledger.used_up())
         return effects + (self._advance(now) or [Send(peer, messages.Waiting(self._roster.missing_text()))])
 
     def _turn_away(self, peer: Peer) -> list[Effect]:
@@ -226,7 +226,7 @@ class Coordinator:
         terms = messages.Attempt(
             self._number,
             asked.master_addr,
-            self._ports.next(),
+            self._ports.next(self._number),
             "%s-%d-%s" % (asked.job, self._number, asked.token),
             own.pod,
             own.kube_node,
@@ -271,13 +271,13 @@ class Coordinator:
 
     def _fail_attempt(self, now: float) -> list[Effect]:
         found, cause = self._findings, self._findings.cause
-        if cause.weight != root_cause.VICTIM and retrying.is_final(cause, self._plan.rules):
+        if found.explained and retrying.is_final(cause, self._plan.rules):
             return self._conclude_failed(cause, counts=True)
         suspects = found.lost if found.silent else []
         if not found.explained:  # nobody has told the cause: perhaps a pod that is lost, and its link not yet
             suspects = [self._roster[peer] for peer in sorted(self._busy)]
             suspects = [join for join in suspects if join.node_rank not in self._complete]
-        self._ledger.failed(self._number, cause, suspects)
+        self._ledger.failed(self._number, cause, suspects, explained=found.explained)
         for join in found.lost:
             peer = self._roster.of_node(join.node_rank)
             if peer is not None:  # its replacement, or itself, is here already
@@ -286,7 +286,7 @@ class Coordinator:
             return self._conclude_failed(cause)
         return self._end_attempt(now, grace=False)
 
-    def _account(self, news: Sequence[str]) -> list[Effect]:
+    def _tell_outcome(self, news: Sequence[str]) -> list[Effect]:
         """Tell the log and the members what has been found out about the last attempt."""
         notes: list[Effect] = [Note(text) for text in news]
         if not news or self._phase == RUNNING:
@@ -299,17 +299,19 @@ class Coordinator:
         self._remind = now + self._pause
         self._deadline = now + END_LIMIT + (self._plan.grace_period if grace else 0.0)
         self._complete = {}
-        ended = self._ledger.ended(grace=grace)
-        effects: list[Effect] = [Send(peer, ended) for peer in self._roster.peers if peer in self._busy]
+        ended = self._ledger.ended(grace=grace)._replace(attempt=self._number)
+        effects: list[Effect] = [Send(peer, ended) for peer in self._roster.peers]
         return effects + self._advance(now)
 
     def _idle(self, peer: Peer, now: float) -> list[Effect]:
         if peer not in self._busy:
             return []
         self._busy.discard(peer)
-        effects = self._account(self._ledger.alive(self._roster[peer].node_rank))
-        if effects and self._ledger.exhausted:
-            return effects + self._conclude_failed(self._ledger.used_up(self._own))
+        effects = self._tell_outcome(self._ledger.cleared(self._roster[peer].node_rank))
+        cause = self._ledger.cause  # where all are cleared: the consequence is all there is
+        final = cause and cause.weight != root_cause.VICTIM and retrying.is_final(cause, self._plan.rules)
+        if effects and (final or self._ledger.exhausted):
+            return effects + self._conclude_failed(self._ledger.used_up())
         return effects + self._advance(now)
 
     def _drop_busy(self, now: float) -> list[Effect]:
@@ -319,7 +321,7 @@ class Coordinator:
             join = self._roster.remove(peer)
             self._busy.discard(peer)
             if join is not None:
-                self._ledger.explained(join, "it did not answer any more")
+                self._ledger.blame(join, "it did not answer any more")
                 text = "node %d (pod %s) did not end its ranks within %.0f s" % (join.node_rank, join.pod, END_LIMIT)
                 effects += [Note(text), Close(peer)]
         self._deadline = now + END_LIMIT
@@ -350,7 +352,7 @@ class Coordinator:
         self._ledger.count_undecided()
         node = self._roster.missing()[0] if self._roster.missing() else 0
         if self._ledger.exhausted:
-            return self._conclude_failed(self._ledger.used_up(self._own))
+            return self._conclude_failed(self._ledger.used_up())
         again = "came back" if self._ledger.number >= 0 else "joined"
         detail = "node %s of %d never %s within %.0f s: %s" % (
             self._roster.missing_text(),
@@ -360,7 +362,11 @@ class Coordinator:
             self._own_problem if node == 0 else "see whether its pod is scheduled and its image pulled",
         )
         pod = self._own.pod if node == 0 else "never seen"
-        return self._conclude_failed(root_cause.Failure("infrastructure", node, pod, "", detail=detail))
+        effects = self._conclude_failed(root_cause.Failure("infrastructure", node, pod, "", detail=detail))
+        if self._ledger.number < 0:
+            return effects
+        self._verdict = None  # the others stay, for what they remember: the Job makes another node 0
+        return [effect for effect in effects if not isinstance(effect, Send) or effect.peer == LOCAL]
 
     def _conclude_failed(self, cause: root_cause.Failure, *, counts: bool = False) -> list[Effect]:
         code = root_cause.exit_code(cause)
@@ -377,7 +383,7 @@ class Coordinator:
         self._verdict = root_cause.verdict(
             self._plan.job,
             outcome,
-            attempt=max(0, self._number),
+            attempt=max(0, self._number, self._ledger.number),
             code=code,
             cause=cause,
             failures=self._findings.failures if cause and (running or about_last) else (),

@@ -13,8 +13,8 @@ from k8sddp.worker import root_cause
 
 from . import messages, roster
 
-SETTLE_CAUSE = 0.2  # seconds to wait for an earlier or better cause once there is one (a launcher looks every 0.1 s)
-SETTLE_VICTIM = 2.0  # seconds to wait while all failures known look like consequences
+WAIT_CAUSE = 0.2  # seconds to wait for an earlier or better cause once there is one (a launcher looks every 0.1 s)
+WAIT_VICTIM = 2.0  # seconds to wait while all failures known look like consequences
 
 
 class Findings:
@@ -42,7 +42,7 @@ class Findings:
     def wait(self, now: float) -> float:
         """Return when to decide."""
         best = root_cause.first(self.failures)
-        due = now + (SETTLE_CAUSE if best.weight == root_cause.CAUSE else SETTLE_VICTIM)
+        due = now + (WAIT_CAUSE if best.weight == root_cause.CAUSE else WAIT_VICTIM)
         if best.weight == root_cause.CAUSE and best.kind == "signal":
             due = now  # nothing goes before it
         self.due = due if self.due is None else min(self.due, due)
@@ -59,7 +59,7 @@ class Findings:
     @property
     def explained(self) -> bool:
         """Return whether the cause is more than a consequence of something that nobody has told."""
-        return bool(self.failures) and self.cause.weight == root_cause.CAUSE
+        return bool(self.failures) and root_cause.first(self.failures).weight == root_cause.CAUSE
 
     @property
     def silent(self) -> bool:

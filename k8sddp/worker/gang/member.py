@@ -238,10 +238,10 @@ class Member:
             spent=message.spent,
             open=False,
             history=memory.history([*before, message.entry]),
-            undecided=memory.undecided(message.undecided),
+            suspects=memory.suspects(message.suspects),
         )
         if self._state != RUNNING:
-            return []  # it has been found out whether the attempt counts
+            return []  # it has been found out whether the attempt counts; node 0 says so
         self._state = ENDING
         return [Note(self._summary(message)), EndRanks(message.grace)]
 
@@ -259,7 +259,7 @@ class Member:
         else:
             account = "%d of %d attempts used" % (message.spent, self._max_attempts)
             if entry.get("counted") is None:
-                account += "; whether this one counts, the pod's replacement tells"
+                account += "; whether this one counts is not known yet"
         return "attempt %d ended: %s; %s" % (message.attempt, entry.get("message"), account)
 
     def _report(self, message: messages.Message) -> list[Effect]:

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple, Optional
 
 HISTORY = 16  # attempts remembered, the newest
 MAX_MESSAGE = 160  # characters about each
+MAX_SUSPECTS = 32
 
-UNDECIDED = 32  # lost pods remembered
+OPEN, UNDECIDED, DECIDED = range(3)  # what was heard of an attempt's end: nothing; not whether it counts; everything
 
 Entry = Mapping[str, object]  # {"attempt": number, "counted": True, False or None (not yet known), "message": text}
 
@@ -24,7 +25,7 @@ def entry(attempt: int, counted: Optional[bool], message: str) -> Entry:
     return {"attempt": attempt, "counted": counted, "message": text}
 
 
-class Undecided(NamedTuple):
+class Suspect(NamedTuple):
     """A pod that may be to blame for an attempt's end: its replacement's failure count tells."""
 
     node_rank: int
@@ -42,20 +43,23 @@ class Memory(NamedTuple):
     kube_node: str = ""
     failure_count: int = 0
     history: tuple[Entry, ...] = ()
-    undecided: tuple[Undecided, ...] = ()  # who tells whether the last one counts; nobody: the coordinator's pod
+    suspects: tuple[Suspect, ...] = ()  # who tells whether the last one counts; nobody: the coordinator's pod
 
     @property
-    def decided(self) -> bool:
-        """Return whether it is known that the last attempt counts, or that it does not."""
-        last = self.history[-1] if self.history else None
-        ended = last is not None and last["attempt"] == self.attempt
-        return not self.open and not (ended and last is not None and last["counted"] is None)
+    def heard(self) -> int:
+        """Return how much this member has heard of the last attempt's end."""
+        if self.open:
+            return OPEN
+        return UNDECIDED if self.history and self.history[-1]["counted"] is None else DECIDED
 
 
 def to_record(memory: Memory) -> dict[str, object]:
     """Return a memory as a JSON object."""
-    undecided = [pod._asdict() for pod in memory.undecided]
-    return {**memory._asdict(), "history": list(memory.history), "undecided": undecided}
+    return {
+        **memory._asdict(),
+        "history": list(memory.history),
+        "suspects": [pod._asdict() for pod in memory.suspects],
+    }
 
 
 def from_record(record: Mapping[str, object]) -> Memory:
@@ -64,19 +68,17 @@ def from_record(record: Mapping[str, object]) -> Memory:
     values: dict[str, Any] = {
         name: record[name]
         for name, default in empty._asdict().items()
-        if name not in ("history", "undecided") and type(record.get(name)) is type(default)
+        if name not in ("history", "suspects") and type(record.get(name)) is type(default)
     }
-    return empty._replace(
-        **values, history=history(record.get("history")), undecided=undecided(record.get("undecided"))
-    )
+    return empty._replace(**values, history=history(record.get("history")), suspects=suspects(record.get("suspects")))
 
 
-def undecided(value: object) -> tuple[Undecided, ...]:
-    """Return the well-formed ones of undecided pods that came over the wire, at most UNDECIDED."""
+def suspects(value: object) -> tuple[Suspect, ...]:
+    """Return the well-formed ones of the suspects that came over the wire, at most MAX_SUSPECTS."""
     if not isinstance(value, Sequence) or isinstance(value, str):
         return ()
-    records = [tuple(one.get(name) for name in Undecided._fields) for one in value if isinstance(one, Mapping)]
-    return tuple(Undecided._make(one) for one in records if tuple(map(type, one)) == (int, str, int))[:UNDECIDED]
+    records = [tuple(one.get(name) for name in Suspect._fields) for one in value if isinstance(one, Mapping)]
+    return tuple(Suspect._make(one) for one in records if tuple(map(type, one)) == (int, str, int))[:MAX_SUSPECTS]
 
 
 def history(value: object) -> tuple[Entry, ...]:

@@ -96,14 +96,14 @@ class Over(NamedTuple):
 class Ended(NamedTuple):
     """The attempt is over: end the ranks, after a SIGTERM and the grace period if `grace`, and say when they are gone.
 
-    `entry` is the attempt's line in the history, `spent` how many attempts count by now, `undecided` the pods that will
-    tell whether this one does (memory.Undecided). It comes again, to members that wait too, when that is known.
+    `entry` is the attempt's line in the history, `spent` how many attempts count by now, `suspects` the pods that will
+    tell whether this one does (memory.Suspect). It comes again, to members that wait too, when that is known.
     """
 
     attempt: int
     entry: Mapping[str, object]
     spent: int
-    undecided: Sequence[Mapping[str, object]]
+    suspects: Sequence[Mapping[str, object]]
     grace: bool
 
 

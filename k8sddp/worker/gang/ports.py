@@ -1,8 +1,8 @@
 """A fresh MASTER_PORT for every attempt: the fence between them. Pure.
 
 A rank of an earlier attempt may live on, on a Kubernetes Node that is lost to everybody but the network. It dials the
-port that it was given, so no attempt may be given a port that an earlier one had. A coordinator counts its own; its
-successors, which may know nothing of it, begin PORTS_PER_LIFE further on for each pod that node 0 has had.
+port that it was given, so no attempt may be given a port that an earlier one had. The attempt's number tells them
+apart, and because nobody may remember it, each pod that node 0 has had moves the ports on by PORTS_PER_LIFE.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ class Ports:
 
     def __init__(self, first: int, *, lives: int, usable: Callable[[int], bool]) -> None:
         self._first = first
-        self._next = lives * PORTS_PER_LIFE
+        self._base = lives * PORTS_PER_LIFE
+        self._next = 0
         self._usable = usable
 
-    def next(self) -> int:
+    def next(self, attempt: int) -> int:
         """Return the next port that is usable, the last one looked at where none is: torch will say so."""
         port = self._first
+        self._next = max(self._next, self._base + attempt)
         for _ in range(PORTS_PER_LIFE):
             port = self._first + self._next % min(PORTS, 65536 - self._first)
             self._next += 1

@@ -35,5 +35,6 @@ def _rank_code(failure: root_cause.Failure) -> Optional[int]:
         try:
             return 128 + signal.Signals[failure.signal].value
         except KeyError:  # `signal 64`
-            return 128 + int(failure.signal.rpartition(" ")[2])
+            number = failure.signal.rpartition(" ")[2]
+            return 128 + int(number) if number.isdigit() else None
     return failure.exit_code

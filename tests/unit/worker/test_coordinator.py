@@ -70,9 +70,9 @@ def test_a_failure_is_decided_after_a_short_wait() -> None:
     """Node 0 leaves with the rank's code, the others with 79, all with the same verdict."""
     gang = gangs.make_running()
     assert {} == gangs.ends(gang.received(1, gangs.failed(1), 10.0))
-    assert 10.0 + findings.SETTLE_CAUSE == gang.deadline()
+    assert 10.0 + findings.WAIT_CAUSE == gang.deadline()
     assert [] == gang.tick(10.0)
-    told = gangs.ends(gang.tick(10.0 + findings.SETTLE_CAUSE))
+    told = gangs.ends(gang.tick(10.0 + findings.WAIT_CAUSE))
     assert (1, 79) == (told[0].code, told[1].code)
     assert told[0].verdict == told[1].verdict
 
@@ -102,7 +102,7 @@ def test_victims_are_waited_for_longer_but_not_for_ever() -> None:
     gang = gangs.make_running(3)
     gang.received(1, gangs.failed(1, VICTIM), 10.0)
     gang.received(2, gangs.failed(2, VICTIM), 11.0)
-    assert 10.0 + findings.SETTLE_VICTIM == gang.deadline()
+    assert 10.0 + findings.WAIT_VICTIM == gang.deadline()
     told = gangs.sent(gang.tick(12.0), messages.Ended)
     assert "rank 1" in str(told[0].entry["message"])
 
@@ -111,7 +111,7 @@ def end_by_victims(nnodes: int = 3, max_attempts: int = 1) -> coordinator.Coordi
     """Return a coordinator that has ended attempt 0 because of rank 0's consequence, and knows of no cause."""
     gang = gangs.make_running(nnodes, max_attempts)
     gang.received(0, gangs.failed(0, VICTIM), 10.0)
-    told = gangs.sent(gang.tick(10.0 + findings.SETTLE_VICTIM), messages.Ended)
+    told = gangs.sent(gang.tick(10.0 + findings.WAIT_VICTIM), messages.Ended)
     assert {(None, 0)} == {(ended.entry["counted"], ended.spent) for ended in told.values()}
     return gang
 
@@ -175,11 +175,23 @@ def test_a_consequence_is_never_final() -> None:
     assert {0, 1} == set(gangs.sent(gang.tick(12.0), messages.Ended))
 
 
+def test_a_signal_that_may_be_a_consequence_is_final_when_nobody_was_lost() -> None:
+    """NCCL's watchdog aborts when a peer has gone: restart.retryOn is asked when every member is cleared."""
+    rules = retrying.Rules(retry_on=(137,))
+    aborted = gangs.make_failure(1)._replace(kind="signal", signal="SIGABRT", exception=None, exit_code=None)
+    gang = gangs.make_running(max_attempts=3, rules=rules)
+    gang.received(1, messages.Failed(0, root_cause.to_record(aborted)), 10.0)
+    assert {0, 1} == set(gangs.sent(gang.tick(12.0), messages.Ended))
+    gang.received(0, messages.Idle(0), 13.0)
+    told = gangs.ends(gang.received(1, messages.Idle(0), 13.0))
+    assert {0: 64, 1: 79} == {peer: end.code for peer, end in told.items()}
+
+
 def lose_member(max_attempts: int = 1) -> coordinator.Coordinator:
     """Return a coordinator that has ended attempt 0 because pod digits-1 was lost without a word."""
     gang = gangs.make_running(max_attempts=max_attempts)
     gang.lost(1, 10.0)
-    told = gangs.sent(gang.tick(10.0 + findings.SETTLE_CAUSE), messages.Ended)
+    told = gangs.sent(gang.tick(10.0 + findings.WAIT_CAUSE), messages.Ended)
     assert [(0, None)] == [(peer, ended.entry["counted"]) for peer, ended in told.items()]
     assert [] == gang.received(0, messages.Idle(0), 10.5)
     return gang
@@ -227,7 +239,7 @@ def test_a_failed_attempt_is_followed_by_the_next_with_a_fresh_port() -> None:
     """It starts when every member has said that its ranks are gone, with another port and run id."""
     gang = gangs.make_running(max_attempts=2)
     gang.received(1, gangs.failed(1), 10.0)
-    ended = gangs.sent(gang.tick(10.0 + findings.SETTLE_CAUSE), messages.Ended)
+    ended = gangs.sent(gang.tick(10.0 + findings.WAIT_CAUSE), messages.Ended)
     assert {(0, True, 1, False)} == {
         (told.attempt, told.entry["counted"], told.spent, told.grace) for told in ended.values()
     }
@@ -295,7 +307,9 @@ def test_a_rank_that_exits_early_is_named() -> None:
     gang = gangs.make_running()
     gang.received(1, messages.Left(0, 1), 9.0)
     gang.received(0, gangs.failed(0, VICTIM), 10.0)
-    told = gangs.ends(gang.tick(10.0 + findings.SETTLE_VICTIM))
+    assert {0, 1} == set(gangs.sent(gang.tick(10.0 + findings.WAIT_VICTIM), messages.Ended))
+    gang.received(0, messages.Idle(0), 13.0)
+    told = gangs.ends(gang.received(1, messages.Idle(0), 13.0))  # so nobody was lost
     assert ("early-exit", 1, [0]) == (cause_of(told[0])["class"], cause_of(told[0])["rank"], told[0].verdict["victims"])
     expected = "rank 1 (pod digits-1, node node-1) exited with code 0 while other ranks still trained"
     assert expected == cause_of(told[0])["message"]
@@ -308,7 +322,7 @@ def test_a_new_node_0_goes_on_where_the_old_one_stopped() -> None:
     gang = coordinator.Coordinator(gangs.make_plan(max_attempts=2), own, now=0.0)
     gang.received(0, own, 0.0)
     started = gangs.sent(gang.received(1, gangs.make_join(1, memory=memory.to_record(known)), 1.0), messages.Attempt)
-    assert (3, 29410 + 256, 1) == (started[1].number, started[1].master_port, started[1].spent)
+    assert (3, 29410 + 256 + 3, 1) == (started[1].number, started[1].master_port, started[1].spent)
     assert [("first", True), (False, "digits-0")] == [
         (one["message"], one["counted"]) if one["attempt"] == 0 else (one["counted"], "digits-0")
         for one in started[1].history
@@ -318,7 +332,7 @@ def test_a_new_node_0_goes_on_where_the_old_one_stopped() -> None:
 @pytest.mark.parametrize("order", [(2, 1), (1, 2)], ids=["who remembers first", "the replacement first"])
 def test_a_new_node_0_takes_over_an_undecided_attempt(order: tuple[int, int]) -> None:
     """Pod 1 died of its own, node 0 too before the replacement came: the attempt counts once, and one is left."""
-    lost = memory.Undecided(1, "digits-1", 0)
+    lost = memory.Suspect(1, "digits-1", 0)
     known = memory.Memory(0, 0, False, "digits-0", "node-0", 0, (memory.entry(0, None, "lost"),), (lost,))
     own = gangs.make_join(0, 3, pod="digits-0b", failure_count=1)
     gang = coordinator.Coordinator(gangs.make_plan(max_attempts=2), own, now=0.0)
@@ -336,9 +350,9 @@ def test_a_new_node_0_takes_over_an_undecided_attempt(order: tuple[int, int]) ->
 
 def test_who_knows_more_of_the_last_attempt_is_believed() -> None:
     """One member missed that the attempt counts: it counts, once."""
-    suspects = (memory.Undecided(0, "digits-0", 0), memory.Undecided(1, "digits-1", 0))
+    suspects = (memory.Suspect(0, "digits-0", 0), memory.Suspect(1, "digits-1", 0))
     early = memory.Memory(0, 0, False, "digits-0", "node-0", 0, (memory.entry(0, None, "x"),), suspects)
-    late = early._replace(spent=1, history=(memory.entry(0, True, "x"),), undecided=())
+    late = early._replace(spent=1, history=(memory.entry(0, True, "x"),), suspects=())
     own = gangs.make_join(0, 3, pod="digits-0b", ignored_count=1)
     for first, second in ((early, late), (late, early)):
         gang = coordinator.Coordinator(gangs.make_plan(max_attempts=3), own, now=0.0)
@@ -346,6 +360,49 @@ def test_who_knows_more_of_the_last_attempt_is_believed() -> None:
         gang.received(1, gangs.make_join(1, 3, memory=memory.to_record(first)), 1.0)
         effects = gang.received(2, gangs.make_join(2, 3, memory=memory.to_record(second)), 1.0)
         assert 1 == gangs.sent(effects, messages.Attempt)[0].spent
+
+
+@pytest.mark.parametrize("how", ["exception", "network"])
+def test_a_failure_before_the_first_attempt_costs_one(how: str) -> None:
+    """A pod that failed while it waited and an attempt that failed are two, whatever ended the attempt."""
+    gang = gangs.make_coordinator(max_attempts=3)
+    gang.received(0, gangs.make_join(0), 0.0)
+    join = gangs.make_join(1, failure_count=1)
+    terms = gangs.sent(gang.received(1, join, 0.0), messages.Attempt)[1]
+    assert 1 == terms.spent
+    if how == "exception":
+        gang.received(0, gangs.failed(0), 1.0)
+    else:
+        gang.lost(1, 1.0)
+        known = memory.Memory(terms.number, terms.spent, True, terms.pod, terms.kube_node, terms.failure_count)
+        gang.received(2, join._replace(memory=memory.to_record(known)), 1.1)
+    gang.tick(2.0)
+    assert 2 == gang.ledger.spent
+
+
+def test_giving_up_leaves_the_budget_with_those_who_remember_it() -> None:
+    """Node 0 leaves alone when a pod never comes back: its successor asks the others."""
+    gang = gangs.make_running(3, max_attempts=3)
+    gang.received(2, gangs.failed(2), 10.0)
+    gang.tick(11.0)
+    gang.received(0, messages.Idle(0), 11.0)
+    gang.received(2, messages.Idle(0), 11.0)
+    gang.lost(1, 11.0)
+    told = gangs.ends(gang.tick(11.0 + gangs.TIMEOUT))
+    assert {0: 75} == {peer: end.code for peer, end in told.items()}
+    assert [coordinator.Close(7)] == gang.received(7, gangs.make_join(1, 3, pod="late"), 700.0)
+
+
+def test_a_job_without_budget_names_the_pod_that_failed_most_and_the_last_end() -> None:
+    """Its successor found pod 1's failures on its replacement, and nobody remembers what they were."""
+    known = memory.Memory(3, 1, False, "digits-0", "node-0", 0, (memory.entry(3, True, "rank 2 raised X"),))
+    gang = gangs.make_coordinator(3, max_attempts=2)
+    gang.received(0, gangs.make_join(0, 3), 0.0)
+    gang.received(1, gangs.make_join(1, 3, failure_count=2), 0.0)
+    told = gangs.ends(gang.received(2, gangs.make_join(2, 3, memory=memory.to_record(known)), 0.0))
+    assert (1, 3) == (cause_of(told[0])["node_rank"], told[0].verdict["attempt"])
+    assert "2 attempts or pods have failed" in str(cause_of(told[0])["message"])
+    assert str(cause_of(told[0])["message"]).endswith("attempt 3 ended: rank 2 raised X")
 
 
 def test_a_new_node_0_may_find_the_budget_used_up() -> None:
@@ -365,7 +422,7 @@ def test_pods_that_nobody_remembers_are_bounded_by_their_failure_count() -> None
     assert {} == gangs.ends(gang.received(0, gangs.make_join(0, failure_count=2), 0.0))
     told = gangs.ends(gang.received(1, gangs.make_join(1, failure_count=1), 0.0))
     assert {0: 64, 1: 79} == {peer: end.code for peer, end in told.items()}
-    assert "2 failures of its pods count, and restart.maxAttempts is 2" in str(cause_of(told[0])["message"])
+    assert "2 attempts or pods have failed, and restart.maxAttempts is 2" in str(cause_of(told[0])["message"])
 
 
 def test_a_member_that_is_complete_may_be_lost() -> None:
@@ -472,7 +529,7 @@ def test_a_newer_pod_during_the_attempt_ends_it() -> None:
     gang = gangs.make_running(max_attempts=2)
     effects = gang.received(5, gangs.make_join(1, pod="digits-1-new", ignored_count=1), 1.0)
     assert 79 == gangs.ends(effects)[1].code
-    assert [0] == list(gangs.sent(gang.tick(2.0), messages.Ended))
+    assert [0, 5] == list(gangs.sent(gang.tick(2.0), messages.Ended))  # which the newcomer, who never ran, ignores
     started = gangs.sent(gang.received(0, messages.Idle(0), 2.1), messages.Attempt)
     assert {0: 0, 5: 0} == {peer: terms.spent for peer, terms in started.items()}
 

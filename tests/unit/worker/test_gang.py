@@ -435,7 +435,7 @@ def test_an_undecided_attempt_outlives_node_0() -> None:
         world.tick(0.1)
         world.to_member(third)
     world.end_ranks(third)
-    assert third.member.memory.undecided
+    assert third.member.memory.suspects
     world.kill(first, OUT_OF_MEMORY)
     start(world)
     assert third.ranks is not None
@@ -444,3 +444,74 @@ def test_an_undecided_attempt_outlives_node_0() -> None:
         world.calm()
         world.tick(1.0)
     assert ("failed", {0, 1}) == (world.outcome, {terms.number for terms in world.launches})
+
+
+def settle(world: World, *pods: Pod) -> None:
+    """Deliver what is under way between these pods, and end the ranks that are to end."""
+    for _ in range(8):
+        for pod in pods:
+            world.to_gang(pod)
+            world.to_member(pod)
+            world.end_ranks(pod)
+        world.tick(0.1)
+
+
+def test_an_attempt_at_a_stale_node_0_does_not_hold_the_new_one() -> None:
+    """While the link to the new node 0 is broken unnoticed, the member trains with the stale one, and comes back."""
+    world = World(2, 3)
+    start(world)
+    stale, other = world.pods
+    stale.stale = True
+    world.gone(stale, EVICTED)
+    world.replace(0)
+    current = world.current[0]
+    assert current is not None
+    world.dial(current, current)
+    world.cut(other)
+    settle(world, stale, other, current)
+    world.dial(other, current)
+    settle(world, other, current)
+    assert other.link is not None
+    other.link.open_down, other.link = False, None
+    world.act(other, other.member.connection_lost("reset", world.now))
+    world.end_ranks(other)
+    world.dial(other, stale)
+    settle(world, stale, other)
+    world.cut(other)
+    settle(world, stale, other)
+    world.dial(other, current)
+    settle(world, other, current)
+    world.kill(stale, EVICTED)
+    start(world)
+
+
+def test_a_member_that_is_back_before_the_end_hears_whether_it_counts() -> None:
+    """Its link broke for a moment, and node 0 may be evicted next: the attempt is not free."""
+    world = World(3, 3)
+    start(world)
+    first, second, third = world.pods
+    world.cut(second)
+    world.to_member(second)
+    world.end_ranks(second)
+    world.dial(second, first)
+    for _ in range(8):  # the third one's ranks have not ended
+        for pod in world.pods:
+            world.to_gang(pod)
+            world.to_member(pod)
+        world.tick(0.1)
+    known = [(pod.member.memory.open, pod.member.memory.spent) for pod in (second, third)]
+    assert (1, [(False, 1)] * 2) == (first.gang and first.gang.ledger.spent, known)
+
+
+def test_one_node_has_the_budget_of_many() -> None:
+    """With its only pod all memory is lost: the pod's failure counts, and each attempt that fails after it."""
+    world = World(1, 3)
+    start(world)
+    world.kill(world.pods[0], OUT_OF_MEMORY)
+    for _ in range(2):
+        start(world)
+        (pod,) = world.living()
+        world.act(pod, pod.member.rank_failed(gangs.make_failure(0)))
+        world.act(pod, pod.member.ranks_over())
+    settle(world, pod)
+    assert ("failed", 3) == (world.outcome, len({terms.run_id for terms in world.launches}))

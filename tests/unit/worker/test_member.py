@@ -119,14 +119,14 @@ def test_an_attempt_that_ended_is_followed_by_the_next() -> None:
 def test_it_remembers_who_tells_whether_the_attempt_counts() -> None:
     """The lost pods travel with its join to the next node 0, until it has heard that the attempt counts."""
     one = make_running()
-    lost = memory.Undecided(2, "digits-2", 1)
+    lost = memory.Suspect(2, "digits-2", 1)
     one.received(messages.Ended(0, memory.entry(0, None, "lost"), 0, (lost._asdict(),), False), 5.0)
-    assert (lost,) == memory.from_record(memory.to_record(one.memory)).undecided
-    assert not one.memory.decided
+    assert (lost,) == memory.from_record(memory.to_record(one.memory)).suspects
+    assert memory.UNDECIDED == one.memory.heard
     one.ranks_ended((), 5.2)
     assert [] == one.received(messages.Ended(0, memory.entry(0, True, "lost"), 1, (), False), 6.0)
-    assert ((), 1, [True]) == (one.memory.undecided, one.memory.spent, [e["counted"] for e in one.memory.history])
-    assert one.memory.decided
+    assert ((), 1, [True]) == (one.memory.suspects, one.memory.spent, [e["counted"] for e in one.memory.history])
+    assert memory.DECIDED == one.memory.heard
 
 
 def test_a_coordinator_lost_while_ranks_end_is_looked_for_afterwards() -> None:

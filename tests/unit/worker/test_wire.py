@@ -109,7 +109,7 @@ def test_the_first_word_of_a_coordinator_may_be_a_long_verdict() -> None:
 def test_the_longest_messages_fit() -> None:
     """Texts of characters that JSON writes in twelve bytes: a join with all it may remember, a failure, a verdict."""
     text = "\N{PARTY POPPER}" * 20000
-    lost = [memory.Undecided(node, "p" * 63, 4) for node in range(memory.UNDECIDED)]
+    lost = [memory.Suspect(node, "p" * 63, 4) for node in range(memory.MAX_SUSPECTS)]
     ends = [memory.entry(number, None, text) for number in range(memory.HISTORY)]
     known = memory.Memory(9999, 4, False, "p" * 63, "n" * 63, 4, memory.history(ends), tuple(lost))
     failure = gangs.make_failure(1, text)._replace(traceback=text)
