@@ -1,8 +1,8 @@
 """Gangs under real torchrun on the real cluster that are broken in every way we know: each time they go on.
 
-Without K8SDDP_TEST_REPEATS each fault is brought about once, and those that take a minute or more not at all:
-K8SDDP_TEST_REPEATS=5 runs all of them, a fault of a rank or pod five times and of the cluster three times. Faults that
-come from outside a pod need the test bed.
+Without K8SDDP_TEST_REPEATS only the faults are brought about that no other test has, once each: K8SDDP_TEST_REPEATS=5
+runs all of them, a fault of a rank or pod five times and of the cluster three times. Faults that come from outside a pod
+need the test bed.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ UNDISTURBED = "finished in attempt 0"
 
 often = pytest.mark.parametrize("time_of", range(max(1, REPEATS)))
 seldom = pytest.mark.parametrize("time_of", range(max(1, min(3, REPEATS))))
-long_run = pytest.mark.skipif(not REPEATS, reason="takes minutes: K8SDDP_TEST_REPEATS=1 or more runs it")
+on_request = pytest.mark.skipif(not REPEATS, reason="K8SDDP_TEST_REPEATS=1 or more runs it")
 
 
 @pytest.fixture(autouse=True)
@@ -88,11 +88,11 @@ def completes(run: Running, name: str, *, seconds: float = LIMIT) -> None:
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        ("raise", breaking.RAISED),
-        ("kill", breaking.KILLED),
-        ("segfault", breaking.SEGFAULT),
+        pytest.param("raise", breaking.RAISED, marks=on_request),
+        pytest.param("kill", breaking.KILLED, marks=on_request),
+        pytest.param("segfault", breaking.SEGFAULT, marks=on_request),
         ("launcher", breaking.KILLED),
-        ("leave", breaking.LEFT_EARLY),
+        pytest.param("leave", breaking.LEFT_EARLY, marks=on_request),
         ("hoard", breaking.KILLED),
     ],
     ids=["raises", "is killed", "segfaults", "loses its torchrun", "exits with 0 early", "runs out of memory"],
@@ -106,8 +106,7 @@ def test_a_rank_that_fails_costs_one_attempt_and_no_pod(
     try:
         assert 0 == ran.code, ran
         assert "finished in attempt 1" in ran.out.splitlines()
-        pods = user.pods(name)
-        assert 2 == len(pods)
+        assert 2 == len(user.pods(name))
         pod = user.pod(name, 1)
         who = f"(pod {pod['metadata']['name']}, node {pod['spec']['nodeName']})"
         first = "torchrun on node 1" if fault == "launcher" else "rank 1"
@@ -118,7 +117,11 @@ def test_a_rank_that_fails_costs_one_attempt_and_no_pod(
 
 
 @often
-@pytest.mark.parametrize("victims", [(1,), (0,), (0, 1)], ids=["pod 1", "pod 0", "both pods"])
+@pytest.mark.parametrize(
+    "victims",
+    [pytest.param((1,), marks=on_request), pytest.param((0,), marks=on_request), (0, 1)],
+    ids=["pod 1", "pod 0", "both pods"],
+)
 def test_killed_pods_are_replaced_at_once_while_run_is_attached(
     user: User, tmp_path: Path, victims: tuple[int, ...], time_of: int
 ) -> None:
@@ -141,7 +144,7 @@ def test_killed_pods_are_replaced_at_once_while_run_is_attached(
             assert said in user.k8sddp("get", name).out
 
 
-@long_run
+@on_request
 @seldom
 def test_a_lost_kube_node_is_left_behind(user: User, tmp_path: Path, time_of: int) -> None:
     """Its pod is replaced on the other Kubernetes Node as soon as Kubernetes gives it up; Job alone never would."""
@@ -155,6 +158,7 @@ def test_a_lost_kube_node_is_left_behind(user: User, tmp_path: Path, time_of: in
     eventually(lambda: user.pods(name), lambda found: not found)
 
 
+@on_request
 @seldom
 def test_training_goes_on_while_the_api_server_restarts(user: User, tmp_path: Path, time_of: int) -> None:
     """Nothing in a pod needs the API server; `run` comes back to it and tells the end."""
@@ -180,6 +184,7 @@ def test_training_goes_on_while_kubelet_and_containerd_restart(user: User, tmp_p
         assert 2 == len(user.pods(name))
 
 
+@on_request
 @seldom
 def test_a_gang_that_starts_without_dns_waits_for_it(user: User, tmp_path: Path, time_of: int) -> None:
     """Node 1 says which name does not resolve; the first attempt starts once CoreDNS answers."""
@@ -223,7 +228,7 @@ def test_a_job_deleted_and_applied_again_at_once_is_a_new_gang(user: User, tmp_p
         assert first.process.wait(LIMIT) not in (0, 130)
 
 
-@long_run
+@on_request
 @seldom
 def test_a_stale_pod_is_turned_away(user: User, tmp_path: Path, time_of: int) -> None:
     """Frozen on a Kubernetes Node without its kubelet, replaced, then awake again: its join is refused and it ends."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 from pathlib import Path
 
 import pytest
 
+from k8sddp.worker import driver
 from tests.unit.worker import workers
 
 
@@ -34,6 +36,16 @@ if attempt == "0":
     ports = {line.rpartition("port ")[2] for line in gang.pods[0].log.splitlines() if "] attempt " in line}
     assert {str(gang.port + 10), str(gang.port + 11)} == {port for port in ports if port.isdigit()}
     assert [[], []] == [pod.scratch for pod in gang.pods]
+
+
+def test_node_0_leaves_when_the_kubelets_have_seen_the_others_go(tmp_path: Path) -> None:
+    """They look once a second; pods that seem to run when node 0 has ended the Job deletes, with their logs."""
+    with workers.Gang(tmp_path, "pass", nnodes=2).start(1).start(0, K8SDDP_POD_IP="192.0.2.1") as gang:
+        follower, node_0 = gang.pods
+        assert 0 == follower.wait()
+        gone = time.monotonic()
+        assert 0 == node_0.wait()
+        assert time.monotonic() - gone > 0.9 * driver.KUBELET_PERIOD
 
 
 def test_the_budget_is_spent_exactly(tmp_path: Path) -> None:
