@@ -59,7 +59,7 @@ class Findings:
     @property
     def explained(self) -> bool:
         """Return whether the cause is more than a consequence of something that nobody has told."""
-        return bool(self.failures) and self.cause.weight == root_cause.CAUSE
+        return bool(self.failures) and root_cause.first(self.failures).weight == root_cause.CAUSE
 
     @property
     def silent(self) -> bool:

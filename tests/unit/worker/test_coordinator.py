@@ -307,7 +307,9 @@ def test_a_rank_that_exits_early_is_named() -> None:
     gang = gangs.make_running()
     gang.received(1, messages.Left(0, 1), 9.0)
     gang.received(0, gangs.failed(0, VICTIM), 10.0)
-    told = gangs.ends(gang.tick(10.0 + findings.WAIT_VICTIM))
+    assert {0, 1} == set(gangs.sent(gang.tick(10.0 + findings.WAIT_VICTIM), messages.Ended))
+    gang.received(0, messages.Idle(0), 13.0)
+    told = gangs.ends(gang.received(1, messages.Idle(0), 13.0))  # so nobody was lost
     assert ("early-exit", 1, [0]) == (cause_of(told[0])["class"], cause_of(told[0])["rank"], told[0].verdict["victims"])
     expected = "rank 1 (pod digits-1, node node-1) exited with code 0 while other ranks still trained"
     assert expected == cause_of(told[0])["message"]
