@@ -18,6 +18,8 @@ from k8sddp.plan import actions, spec_changes
 from k8sddp.plan.actions import Plan
 from k8sddp.plan.snapshot import Snapshot
 
+# Job conditions that decide the end -> what is said; the last two come when pods are still being ended
+_ENDS = {"Complete": "complete", "Failed": "failed", "SuccessCriteriaMet": "complete", "FailureTarget": "failed"}
 REPLACE = "`k8sddp apply FILE --replace` deletes it and starts anew"
 
 
@@ -109,10 +111,10 @@ def _refusal(job: Manifest, existing: Manifest) -> str:
     ref = manifest.ref_of(job)
     if _deleting(existing):
         return f"{ref} is being deleted; apply again when it is gone, or `k8sddp apply FILE --replace` waits for it"
-    for kind, word in (("Complete", "complete"), ("Failed", "failed")):
+    for kind, word in _ENDS.items():
         condition = manifest.condition(existing, kind)
         if condition is not None:
-            reason = condition.get("reason") if kind == "Failed" else ""
+            reason = condition.get("reason") if word == "failed" else ""
             return f"{ref} is {word}{f' ({reason})' if reason else ''} and a finished job never runs again; {REPLACE}"
     old_digest, new_digest = (manifest.annotation(one, constants.ANNOTATION_SPEC_DIGEST) for one in (existing, job))
     if not old_digest:

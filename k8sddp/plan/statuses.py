@@ -89,8 +89,8 @@ def status(job: Manifest, pods: Sequence[Manifest], events: Sequence[Manifest], 
 def is_over(job: Manifest, pods: Sequence[Manifest]) -> bool:
     """Return whether the job, which nobody deletes, has its end.
 
-    The Job controller says so when every pod has ended. Those on a dead Kubernetes Node never do, so they do not count
-    once the end is decided.
+    The Job controller says so when every pod has ended. Those on a dead Kubernetes Node never do, so once the end is
+    decided a pod that is being deleted as disrupted is not waited for.
     """
     if job["metadata"].get("deletionTimestamp"):
         return False

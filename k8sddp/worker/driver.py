@@ -30,7 +30,7 @@ from .launcher import rank_env
 
 LEAVE_LIMIT = process_tree.LIMIT + 5.0  # seconds that node 0 waits for followers to leave
 FLUSH_LIMIT = 0.5  # seconds for the last messages when nobody is waited for
-KUBELET_PERIOD = 1.0  # seconds between two looks of a kubelet at its containers
+KUBELET_LIMIT = 1.5  # seconds until kubelets, which look once a second, have told that the followers have ended
 REMIND = 30.0  # seconds between two lines about why node 0 is not reached
 
 # State of the member -> what /readyz says while no ranks run
@@ -309,17 +309,17 @@ class Driver:
             self._events.after(0.0, lambda: self._events.stop(code))
         else:
             waits = verdict.get("outcome") != "stopped"
-            self._leave_last(self._events.now() + (LEAVE_LIMIT if waits else FLUSH_LIMIT))
+            seen = KUBELET_LIMIT if waits and names.has_kubelet(self._node.pod_ip) else 0.0
+            self._leave_last(self._events.now() + (LEAVE_LIMIT if waits else FLUSH_LIMIT), seen)
 
-    def _leave_last(self, deadline: float) -> None:
-        """End when the followers have gone and their kubelets know: what still runs then the Job deletes."""
+    def _leave_last(self, deadline: float, seen: float) -> None:
+        """End when the followers have gone, and `seen` later; the Job deletes the pods that still run then."""
         if self._server is None or self._events.now() >= deadline:
             self._events.stop(self._code)
         elif self._server.idle:
-            watched = not self._node.pod_ip.startswith("127.")  # `run --local` has no kubelets
-            self._events.after(KUBELET_PERIOD if watched else 0.0, lambda: self._events.stop(self._code))
+            self._events.after(seen, lambda: self._events.stop(self._code))
         else:
-            self._events.after(0.005, lambda: self._leave_last(deadline))
+            self._events.after(0.005, lambda: self._leave_last(deadline, seen))
 
     def _set_timer(self) -> None:
         due = [part.deadline() for part in (self._member, self._gang) if part is not None]

@@ -53,6 +53,11 @@ def read_resolv_conf(path: str = RESOLV_CONF) -> str:
         return ""
 
 
+def has_kubelet(pod_ip: str) -> bool:
+    """Return whether it is a pod's address: the pods of `run --local` are processes, on loopback addresses."""
+    return not pod_ip.startswith("127.")
+
+
 def master_addr(host: str, pod_ip: str) -> str:
     """Return what all ranks call node 0 in one attempt: the address of its pod, or the name where it has no IPv4.
 

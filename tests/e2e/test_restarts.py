@@ -1,8 +1,8 @@
 """Gangs under real torchrun on the real cluster that are broken in every way we know: each time they go on.
 
-Without K8SDDP_TEST_REPEATS only the faults are brought about that no other test has, once each: K8SDDP_TEST_REPEATS=5
-runs all of them, a fault of a rank or pod five times and of the cluster three times. Faults that come from outside a
-pod need the test bed.
+Without K8SDDP_TEST_REPEATS a few of the faults are brought about, once each, to keep `make e2e` short:
+K8SDDP_TEST_REPEATS=5 runs all of them, a fault of a rank or pod five times and of the cluster three times. Faults that
+come from outside a pod need the test bed.
 """
 
 import contextlib

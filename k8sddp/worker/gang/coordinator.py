@@ -278,13 +278,13 @@ class Coordinator:
             suspects = [self._roster[peer] for peer in sorted(self._busy)]
             suspects = [join for join in suspects if join.node_rank not in self._complete]
         self._ledger.failed(self._number, cause, suspects, explained=found.explained)
-        for join in found.lost:
-            peer = self._roster.of_node(join.node_rank)
+        news: list[Effect] = []
+        for peer in map(self._roster.of_node, [join.node_rank for join in found.lost]):
             if peer is not None:  # its replacement, or itself, is here already
-                self._ledger.joined(self._roster[peer])
+                news += [Note(text) for text in self._ledger.joined(self._roster[peer])]
         if self._ledger.exhausted:
-            return self._conclude_failed(cause)
-        return self._end_attempt(now, grace=False)
+            return news + self._conclude_failed(cause)
+        return news + self._end_attempt(now, grace=False)
 
     def _tell_outcome(self, news: Sequence[str]) -> list[Effect]:
         """Tell the log and the members what has been found out about the last attempt."""
@@ -349,10 +349,10 @@ class Coordinator:
     # The job's end ------------------------------------------------------------------------------------------------
 
     def _give_up(self) -> list[Effect]:
-        self._ledger.count_undecided()
+        effects = self._tell_outcome(self._ledger.count_undecided())
         node = self._roster.missing()[0] if self._roster.missing() else 0
         if self._ledger.exhausted:
-            return self._conclude_failed(self._ledger.used_up())
+            return effects + self._conclude_failed(self._ledger.used_up())
         again = "came back" if self._ledger.number >= 0 else "joined"
         detail = "node %s of %d never %s within %.0f s: %s" % (
             self._roster.missing_text(),
@@ -362,38 +362,25 @@ class Coordinator:
             self._own_problem if node == 0 else "see whether its pod is scheduled and its image pulled",
         )
         pod = self._own.pod if node == 0 else "never seen"
-        effects = self._conclude_failed(root_cause.Failure("infrastructure", node, pod, "", detail=detail))
-        if self._ledger.number < 0:
-            return effects
-        self._verdict = None  # the others stay, for what they remember: the Job makes another node 0
-        return [effect for effect in effects if not isinstance(effect, Send) or effect.peer == LOCAL]
+        cause = root_cause.Failure("infrastructure", node, pod, "", detail=detail)
+        return effects + self._conclude("stopped", exit_codes.INFRASTRUCTURE, cause=cause)
 
     def _conclude_failed(self, cause: root_cause.Failure, *, counts: bool = False) -> list[Effect]:
         code = root_cause.exit_code(cause)
-        spent = self._ledger.spent + counts
-        if code == exit_codes.INFRASTRUCTURE and spent >= self._plan.max_attempts:
+        if code == exit_codes.INFRASTRUCTURE:
             code = exit_codes.FAILED  # 75 would let the Job begin anew, with a budget that it does not have
-        return self._conclude("failed", code, cause=cause, spent=spent)
+        return self._conclude("failed", code, cause=cause, counts=counts)
 
     def _conclude(
-        self, outcome: str, code: int, *, cause: Optional[root_cause.Failure] = None, spent: Optional[int] = None
+        self, outcome: str, code: int, *, cause: Optional[root_cause.Failure] = None, counts: bool = False
     ) -> list[Effect]:
-        running, self._phase = self._phase == RUNNING, OVER
-        about_last = cause is not None and cause == self._ledger.cause  # then the history need not tell it again
-        self._verdict = root_cause.verdict(
-            self._plan.job,
-            outcome,
-            attempt=max(0, self._number, self._ledger.number),
-            code=code,
-            cause=cause,
-            failures=self._findings.failures if cause and (running or about_last) else (),
-            spent=self._ledger.spent if spent is None else spent,
-            max_attempts=self._plan.max_attempts,
-            history=[one for one in self._ledger.history if not (about_last and one["attempt"] == self._number)],
-        )
+        """End the job, or where node 0 has given up only its part: the Job makes another one, which asks the others."""
+        known = self._findings.failures if self._phase == RUNNING or cause == self._ledger.cause else ()
+        verdict = self._ledger.verdict(self._plan.job, outcome, code, cause, failures=known, counts=counts)
+        alone = outcome == "stopped" and self._ledger.number >= 0
+        self._phase, self._verdict = OVER, None if alone else verdict
         effects: list[Effect] = []
-        for peer in sorted({LOCAL, *self._roster.peers}):
-            follower = outcome == "failed" and peer != LOCAL
-            own = exit_codes.FOLLOWER_LEAVES if follower else code
-            effects.append(Send(peer, messages.End(self._verdict, own, grace=False)))
+        for peer in [LOCAL] if alone else sorted({LOCAL, *self._roster.peers}):
+            own = code if peer == LOCAL or outcome == "complete" else exit_codes.FOLLOWER_LEAVES
+            effects.append(Send(peer, messages.End(verdict, own, grace=False)))
         return effects

@@ -11,7 +11,7 @@ attempts that count: a floor, not exact (docs/protocol.md).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Optional
 
 from k8sddp.worker import root_cause
@@ -73,8 +73,7 @@ class Ledger:
         self._seen[join.node_rank] = join
         news += self._resolve(join)
         self._floor = max(self._floor, join.failure_count)
-        account = "%d of %d attempts used" % (self.spent, self._max_attempts)
-        return tuple(text + account for text in news)
+        return tuple(text + self._account() for text in news)
 
     def next(self) -> int:
         """Return the number of the attempt that starts now."""
@@ -106,7 +105,7 @@ class Ledger:
         """Take note that the pod of a node was not lost; return what is news."""
         if self._suspects.pop(node_rank, None) is None or self._suspects:
             return ()
-        return (self._decide(not self._replaced) + "%d of %d attempts used" % (self.spent, self._max_attempts),)
+        return (self._decide(not self._replaced) + self._account(),)
 
     def used_up(self) -> root_cause.Failure:
         """Return the failure of a job whose budget is found to be used up after its last attempt."""
@@ -130,11 +129,39 @@ class Ledger:
         self._cause = None
         self._note(number, False, message)
 
-    def count_undecided(self) -> None:
-        """Count an attempt whose lost pods were not replaced in time."""
-        if self._suspects:
-            self._suspects.clear()
-            self._decide(True)
+    def count_undecided(self) -> tuple[str, ...]:
+        """Count an attempt whose lost pods were not replaced in time; return what is news."""
+        if not self._suspects:
+            return ()
+        self._suspects.clear()
+        return (self._decide(True) + self._account(),)
+
+    def verdict(
+        self,
+        job: str,
+        outcome: str,
+        code: int,
+        cause: Optional[root_cause.Failure],
+        *,
+        failures: Sequence[root_cause.Failure],
+        counts: bool,
+    ) -> Mapping[str, object]:
+        """Return the verdict, where the attempt that runs `counts` too; the history leaves out what `cause` tells."""
+        told = self._number if cause is not None and cause == self._cause else -1
+        return root_cause.verdict(
+            job,
+            outcome,
+            attempt=max(0, self._number),
+            code=code,
+            cause=cause,
+            failures=failures if cause else (),
+            spent=self.spent + counts,
+            max_attempts=self._max_attempts,
+            history=[one for one in self.history if one["attempt"] != told],
+        )
+
+    def _account(self) -> str:
+        return "%d of %d attempts used" % (self.spent, self._max_attempts)
 
     def _adopt(self, known: memory.Memory) -> list[str]:
         """Go on where another coordinator, our predecessor, stopped."""
@@ -149,6 +176,7 @@ class Ledger:
         if known.heard == memory.OPEN:
             self._cause = root_cause.Failure("lost", 0, known.pod, known.kube_node, detail=SILENT)
             self._note(known.attempt, None, root_cause.sentence(self._cause))
+            self._heard = memory.OPEN
             news.append("attempt %d ended: %s; " % (known.attempt, self._history[-1]["message"]))
         # where nobody is named the coordinator's pod was lost, and its own count tells
         self._suspect(known.suspects or (memory.Suspect(0, known.pod, known.failure_count),))
@@ -174,6 +202,7 @@ class Ledger:
 
     def _note(self, number: int, counted: Optional[bool], message: str) -> None:
         self._last_counts = counted is True
+        self._heard = memory.DECIDED
         self._history = [*self._history[1 - memory.HISTORY :], memory.entry(number, counted, message)]
 
     def _decide(self, counted: bool) -> str:

@@ -129,7 +129,13 @@ def test_changed_code_is_refused_by_digest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("condition", "said"), [("Complete", "is complete and"), ("Failed", "is failed (BackoffLimitExceeded) and")]
+    ("condition", "said"),
+    [
+        ("Complete", "is complete and"),
+        ("SuccessCriteriaMet", "is complete and"),
+        ("Failed", "is failed (BackoffLimitExceeded) and"),
+        ("FailureTarget", "is failed (BackoffLimitExceeded) and"),
+    ],
 )
 def test_finished_job_is_refused(condition: str, said: str) -> None:
     """It never runs again; what it left behind is the user's to delete."""

@@ -315,6 +315,20 @@ def test_a_rank_that_exits_early_is_named() -> None:
     assert expected == cause_of(told[0])["message"]
 
 
+def test_an_early_exit_does_not_hide_a_lost_pod() -> None:
+    """Node 1 is done, as at any end of training, when node 2's machine goes silent: that disruption is free."""
+    gang = gangs.make_running(3, max_attempts=1)
+    gang.received(1, messages.Left(0, 1), 9.0)
+    gang.received(1, messages.Complete(0), 9.1)
+    gang.received(0, gangs.failed(0, VICTIM), 10.0)
+    assert {} == gangs.ends(gang.tick(10.0 + findings.WAIT_VICTIM))
+    gang.received(0, messages.Idle(0), 13.0)
+    gang.received(1, messages.Idle(0), 13.0)
+    gang.lost(2, 30.0)
+    started = gangs.sent(gang.received(5, gangs.make_join(2, 3, pod="new", ignored_count=1), 40.0), messages.Attempt)
+    assert [(False, True)] == [(one["counted"], "digits-2" in str(one["message"])) for one in started[0].history]
+
+
 def test_a_new_node_0_goes_on_where_the_old_one_stopped() -> None:
     """Number and budget come with the members; whether the loss counts, node 0's own failure count tells."""
     known = memory.Memory(2, 1, True, "digits-0", "node-0", 0, (memory.entry(0, True, "first"),))
@@ -388,9 +402,23 @@ def test_giving_up_leaves_the_budget_with_those_who_remember_it() -> None:
     gang.received(0, messages.Idle(0), 11.0)
     gang.received(2, messages.Idle(0), 11.0)
     gang.lost(1, 11.0)
-    told = gangs.ends(gang.tick(11.0 + gangs.TIMEOUT))
-    assert {0: 75} == {peer: end.code for peer, end in told.items()}
+    effects = gang.tick(11.0 + gangs.TIMEOUT)
+    told = gangs.ends(effects)
+    assert {0: (75, "stopped")} == {peer: (end.code, end.verdict["outcome"]) for peer, end in told.items()}
     assert [coordinator.Close(7)] == gang.received(7, gangs.make_join(1, 3, pod="late"), 700.0)
+
+
+def test_giving_up_makes_an_open_loss_count_for_the_successor_too() -> None:
+    """The pod that never came back is charged, and those who stay hear so before node 0 leaves."""
+    gang = gangs.make_running(3, max_attempts=3)
+    gang.lost(1, 10.0)
+    gang.tick(11.0)
+    gang.received(0, messages.Idle(0), 11.0)
+    gang.received(2, messages.Idle(0), 11.0)
+    effects = gang.tick(11.0 + gangs.TIMEOUT)
+    assert [0] == list(gangs.ends(effects))
+    (heard,) = [ended for peer, ended in gangs.sent(effects, messages.Ended).items() if peer == 2]
+    assert (True, 1, []) == (heard.entry["counted"], heard.spent, list(heard.suspects))
 
 
 def test_a_job_without_budget_names_the_pod_that_failed_most_and_the_last_end() -> None:
