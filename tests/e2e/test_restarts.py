@@ -93,7 +93,7 @@ def completes(run: Running, name: str, *, seconds: float = LIMIT) -> None:
         pytest.param("segfault", breaking.SEGFAULT, marks=on_request),
         ("launcher", breaking.KILLED),
         pytest.param("leave", breaking.LEFT_EARLY, marks=on_request),
-        ("hoard", breaking.KILLED),
+        pytest.param("hoard", breaking.KILLED, marks=on_request),
     ],
     ids=["raises", "is killed", "segfaults", "loses its torchrun", "exits with 0 early", "runs out of memory"],
 )
@@ -202,6 +202,7 @@ def test_a_gang_that_starts_without_dns_waits_for_it(user: User, tmp_path: Path,
         user.k8sddp("delete", name)
 
 
+@on_request
 @seldom
 def test_a_gang_restarts_without_dns(user: User, tmp_path: Path, time_of: int) -> None:
     """Members that are connected need no name and ranks have an address: CoreDNS is down all the while."""
