@@ -118,7 +118,6 @@ def run(folder: Path, system: str, faults: int) -> recovery.Run:
     events = folder / "events"
     events.write_text("")
     environ = {**os.environ, "OMP_NUM_THREADS": "1", **extra}
-    environ.pop("PYTHONDONTWRITEBYTECODE", None)
     begun = time.monotonic()
     with started(build(folder, events, faults), environ) as running:
         codes: list[int | None] = []
