@@ -170,6 +170,7 @@ def test_training_goes_on_while_the_api_server_restarts(user: User, tmp_path: Pa
         completes(run, name)
 
 
+@on_request
 @seldom
 def test_training_goes_on_while_kubelet_and_containerd_restart(user: User, tmp_path: Path, time_of: int) -> None:
     """Containers outlive both, and so does the first attempt."""
