@@ -14,12 +14,10 @@ from collections.abc import Sequence
 
 from k8sddp import constants, manifest
 from k8sddp.manifest import Manifest, Ref
-from k8sddp.plan import actions, spec_changes
+from k8sddp.plan import actions, replacing, spec_changes
 from k8sddp.plan.actions import Plan
 from k8sddp.plan.snapshot import Snapshot
 
-# Job conditions that decide the end -> what is said; the last two come when pods are still being ended
-_ENDS = {"Complete": "complete", "Failed": "failed", "SuccessCriteriaMet": "complete", "FailureTarget": "failed"}
 REPLACE = "`k8sddp apply FILE --replace` deletes it and starts anew"
 
 
@@ -111,7 +109,7 @@ def _refusal(job: Manifest, existing: Manifest) -> str:
     ref = manifest.ref_of(job)
     if _deleting(existing):
         return f"{ref} is being deleted; apply again when it is gone, or `k8sddp apply FILE --replace` waits for it"
-    for kind, word in _ENDS.items():
+    for kind, word in replacing.ENDS.items():
         condition = manifest.condition(existing, kind)
         if condition is not None:
             reason = condition.get("reason") if word == "failed" else ""

@@ -31,6 +31,14 @@ _COUNTED: Final = constants.ANNOTATION_BATCH_INDEX_FAILURE_COUNT
 _IGNORED: Final = constants.ANNOTATION_BATCH_INDEX_IGNORED_FAILURE_COUNT
 _MAX_PREFIX: Final = 58  # apiserver, storage/names
 
+# Job conditions that decide the end -> what is said (pkg/apis/batch/types.go); the last two come while pods still end
+ENDS: Final[Mapping[str, str]] = {
+    "Complete": "complete",
+    "Failed": "failed",
+    "SuccessCriteriaMet": "complete",
+    "FailureTarget": "failed",
+}
+
 
 def due(job: Manifest, pods: Sequence[Manifest], *, overdue: Collection[str] = frozenset()) -> tuple[Manifest, ...]:
     """Return the lost pods that a replacement should follow now, by index.
@@ -39,10 +47,15 @@ def due(job: Manifest, pods: Sequence[Manifest], *, overdue: Collection[str] = f
     """
     if job["metadata"].get("deletionTimestamp") or job["spec"].get("suspend"):
         return ()
-    if any(manifest.condition(job, kind) for kind in ("Complete", "Failed", "FailureTarget", "SuccessCriteriaMet")):
+    if is_decided(job):
         return ()
     newest = pod_facts.newest_by_index(pods)
     return tuple(pod for _, pod in sorted(newest.items()) if _is_lost(job, pod, overdue) and may_be_replaced(job, pod))
+
+
+def is_decided(job: Manifest) -> bool:
+    """Return whether the job's end is decided, though pods may still be being ended."""
+    return any(manifest.condition(job, kind) for kind in ENDS)
 
 
 def patience(pods: Sequence[Manifest]) -> dict[str, float]:

@@ -97,8 +97,7 @@ def is_over(job: Manifest, pods: Sequence[Manifest]) -> bool:
     if any(manifest.condition(job, kind) for kind in _FINAL):
         return True
     left = [pod for pod in pods if not pod_facts.has_ended(pod)]
-    decided = any(manifest.condition(job, kind) for kind in _ENDING)
-    return decided and bool(left) and all(map(replacing.may_be_stuck, left))
+    return replacing.is_decided(job) and bool(left) and all(map(replacing.may_be_stuck, left))
 
 
 def age(seconds: float) -> str:

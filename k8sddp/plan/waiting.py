@@ -20,9 +20,6 @@ from k8sddp.plan import replacing
 MAX_MESSAGE: Final = 220
 KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"  # label of a Job that Kueue admits
 
-# Conditions of a Job that is over, or is being ended (pkg/apis/batch/types.go)
-_END: Final = ("Complete", "Failed", "SuccessCriteriaMet", "FailureTarget")
-
 # Waiting reasons of a container (pkg/kubelet/images/types.go, pkg/kubelet/container/sync_result.go)
 _WAITING: Final[Mapping[str, str]] = {
     "ErrImagePull": "image {image} cannot be pulled: {message}",
@@ -74,7 +71,7 @@ def reason(job: Manifest, pods: Sequence[Manifest], events: Sequence[Manifest]) 
     The end begins before the Job's condition says so: when the container of index 0 has ended, the other nodes are no
     longer waiting for anything, unless the Job makes another pod for it.
     """
-    if any(manifest.condition(job, kind) for kind in _END):
+    if replacing.is_decided(job):
         return ""
     if job["metadata"].get("deletionTimestamp"):
         return "it is being deleted"
