@@ -58,3 +58,9 @@ def sent(effects: list[coordinator.Effect], kind: type) -> dict[int, messages.Me
 def ends(effects: list[coordinator.Effect]) -> dict[int, messages.End]:
     """Return the ends among `effects` by peer."""
     return sent(effects, messages.End)
+
+
+def cause_of(end: messages.End) -> dict[str, object]:
+    first = end.verdict["first_failure"]
+    assert isinstance(first, dict)
+    return first

@@ -7,16 +7,11 @@ import itertools
 import pytest
 
 from k8sddp.worker import root_cause
-from k8sddp.worker.gang import coordinator, findings, memory, messages, retrying
+from k8sddp.worker.gang import coordinator, findings, messages, retrying
 from tests.unit.worker import gangs
+from tests.unit.worker.gangs import cause_of
 
 VICTIM = "RuntimeError: [gloo/transport/tcp/pair.cc:534] Connection closed by peer [10.0.0.1]:1234"
-
-
-def cause_of(end: messages.End) -> dict[str, object]:
-    first = end.verdict["first_failure"]
-    assert isinstance(first, dict)
-    return first
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))), ids=str)
@@ -159,7 +154,10 @@ def test_victims_without_a_loss_count() -> None:
     gang.received(0, messages.Idle(0), 13.0)
     gang.received(1, messages.Idle(0), 13.0)
     told = gangs.ends(gang.received(2, messages.Idle(0), 13.1))
-    assert ({0: 1, 1: 79, 2: 79}, 0) == ({peer: end.code for peer, end in told.items()}, cause_of(told[0])["rank"])
+    assert ({0: 1, 1: 79, 2: 79}, 0) == (
+        {peer: end.code for peer, end in told.items()},
+        cause_of(told[0])["rank"],
+    )
     gang = end_by_victims(max_attempts=2)
     gang.received(0, messages.Idle(0), 13.0)
     gang.received(1, messages.Idle(0), 13.0)
@@ -310,7 +308,11 @@ def test_a_rank_that_exits_early_is_named() -> None:
     assert {0, 1} == set(gangs.sent(gang.tick(10.0 + findings.WAIT_VICTIM), messages.Ended))
     gang.received(0, messages.Idle(0), 13.0)
     told = gangs.ends(gang.received(1, messages.Idle(0), 13.0))  # so nobody was lost
-    assert ("early-exit", 1, [0]) == (cause_of(told[0])["class"], cause_of(told[0])["rank"], told[0].verdict["victims"])
+    assert ("early-exit", 1, [0]) == (
+        cause_of(told[0])["class"],
+        cause_of(told[0])["rank"],
+        told[0].verdict["victims"],
+    )
     expected = "rank 1 (pod digits-1, node node-1) exited with code 0 while other ranks still trained"
     assert expected == cause_of(told[0])["message"]
 
@@ -327,130 +329,6 @@ def test_an_early_exit_does_not_hide_a_lost_pod() -> None:
     gang.lost(2, 30.0)
     started = gangs.sent(gang.received(5, gangs.make_join(2, 3, pod="new", ignored_count=1), 40.0), messages.Attempt)
     assert [(False, True)] == [(one["counted"], "digits-2" in str(one["message"])) for one in started[0].history]
-
-
-def test_a_new_node_0_goes_on_where_the_old_one_stopped() -> None:
-    """Number and budget come with the members; whether the loss counts, node 0's own failure count tells."""
-    known = memory.Memory(2, 1, True, "digits-0", "node-0", 0, (memory.entry(0, True, "first"),))
-    own = gangs.make_join(0, pod="digits-0b", ignored_count=1)
-    gang = coordinator.Coordinator(gangs.make_plan(max_attempts=2), own, now=0.0)
-    gang.received(0, own, 0.0)
-    started = gangs.sent(gang.received(1, gangs.make_join(1, memory=memory.to_record(known)), 1.0), messages.Attempt)
-    assert (3, 29410 + 256 + 3, 1) == (started[1].number, started[1].master_port, started[1].spent)
-    assert [("first", True), (False, "digits-0")] == [
-        (one["message"], one["counted"]) if one["attempt"] == 0 else (one["counted"], "digits-0")
-        for one in started[1].history
-    ]
-
-
-@pytest.mark.parametrize("order", [(2, 1), (1, 2)], ids=["who remembers first", "the replacement first"])
-def test_a_new_node_0_takes_over_an_undecided_attempt(order: tuple[int, int]) -> None:
-    """Pod 1 died of its own, node 0 too before the replacement came: the attempt counts once, and one is left."""
-    lost = memory.Suspect(1, "digits-1", 0)
-    known = memory.Memory(0, 0, False, "digits-0", "node-0", 0, (memory.entry(0, None, "lost"),), (lost,))
-    own = gangs.make_join(0, 3, pod="digits-0b", failure_count=1)
-    gang = coordinator.Coordinator(gangs.make_plan(max_attempts=2), own, now=0.0)
-    gang.received(0, own, 0.0)
-    joins = {
-        1: gangs.make_join(1, 3, pod="digits-1b", failure_count=1),
-        2: gangs.make_join(2, 3, memory=memory.to_record(known)),
-    }
-    gang.received(order[0], joins[order[0]], 1.0)
-    started = gangs.sent(gang.received(order[1], joins[order[1]], 2.0), messages.Attempt)
-    assert (1, 1, [True]) == (started[0].number, started[0].spent, [one["counted"] for one in started[0].history])
-    gang.received(2, gangs.failed(2, attempt=1), 10.0)
-    assert {0: 1, 1: 79, 2: 79} == {peer: end.code for peer, end in gangs.ends(gang.tick(11.0)).items()}
-
-
-def test_who_knows_more_of_the_last_attempt_is_believed() -> None:
-    """One member missed that the attempt counts: it counts, once."""
-    suspects = (memory.Suspect(0, "digits-0", 0), memory.Suspect(1, "digits-1", 0))
-    early = memory.Memory(0, 0, False, "digits-0", "node-0", 0, (memory.entry(0, None, "x"),), suspects)
-    late = early._replace(spent=1, history=(memory.entry(0, True, "x"),), suspects=())
-    own = gangs.make_join(0, 3, pod="digits-0b", ignored_count=1)
-    for first, second in ((early, late), (late, early)):
-        gang = coordinator.Coordinator(gangs.make_plan(max_attempts=3), own, now=0.0)
-        gang.received(0, own, 0.0)
-        gang.received(1, gangs.make_join(1, 3, memory=memory.to_record(first)), 1.0)
-        effects = gang.received(2, gangs.make_join(2, 3, memory=memory.to_record(second)), 1.0)
-        assert 1 == gangs.sent(effects, messages.Attempt)[0].spent
-
-
-@pytest.mark.parametrize("how", ["exception", "network"])
-def test_a_failure_before_the_first_attempt_costs_one(how: str) -> None:
-    """A pod that failed while it waited and an attempt that failed are two, whatever ended the attempt."""
-    gang = gangs.make_coordinator(max_attempts=3)
-    gang.received(0, gangs.make_join(0), 0.0)
-    join = gangs.make_join(1, failure_count=1)
-    terms = gangs.sent(gang.received(1, join, 0.0), messages.Attempt)[1]
-    assert 1 == terms.spent
-    if how == "exception":
-        gang.received(0, gangs.failed(0), 1.0)
-    else:
-        gang.lost(1, 1.0)
-        known = memory.Memory(terms.number, terms.spent, True, terms.pod, terms.kube_node, terms.failure_count)
-        gang.received(2, join._replace(memory=memory.to_record(known)), 1.1)
-    gang.tick(2.0)
-    assert 2 == gang.ledger.spent
-
-
-def test_giving_up_leaves_the_budget_with_those_who_remember_it() -> None:
-    """Node 0 leaves alone when a pod never comes back: its successor asks the others."""
-    gang = gangs.make_running(3, max_attempts=3)
-    gang.received(2, gangs.failed(2), 10.0)
-    gang.tick(11.0)
-    gang.received(0, messages.Idle(0), 11.0)
-    gang.received(2, messages.Idle(0), 11.0)
-    gang.lost(1, 11.0)
-    effects = gang.tick(11.0 + gangs.TIMEOUT)
-    told = gangs.ends(effects)
-    assert {0: (75, "stopped")} == {peer: (end.code, end.verdict["outcome"]) for peer, end in told.items()}
-    assert [coordinator.Close(7)] == gang.received(7, gangs.make_join(1, 3, pod="late"), 700.0)
-
-
-def test_giving_up_makes_an_open_loss_count_for_the_successor_too() -> None:
-    """The pod that never came back is charged, and those who stay hear so before node 0 leaves."""
-    gang = gangs.make_running(3, max_attempts=3)
-    gang.lost(1, 10.0)
-    gang.tick(11.0)
-    gang.received(0, messages.Idle(0), 11.0)
-    gang.received(2, messages.Idle(0), 11.0)
-    effects = gang.tick(11.0 + gangs.TIMEOUT)
-    assert [0] == list(gangs.ends(effects))
-    (heard,) = [ended for peer, ended in gangs.sent(effects, messages.Ended).items() if peer == 2]
-    assert (True, 1, []) == (heard.entry["counted"], heard.spent, list(heard.suspects))
-
-
-def test_a_job_without_budget_names_the_pod_that_failed_most_and_the_last_end() -> None:
-    """Its successor found pod 1's failures on its replacement, and nobody remembers what they were."""
-    known = memory.Memory(3, 1, False, "digits-0", "node-0", 0, (memory.entry(3, True, "rank 2 raised X"),))
-    gang = gangs.make_coordinator(3, max_attempts=2)
-    gang.received(0, gangs.make_join(0, 3), 0.0)
-    gang.received(1, gangs.make_join(1, 3, failure_count=2), 0.0)
-    told = gangs.ends(gang.received(2, gangs.make_join(2, 3, memory=memory.to_record(known)), 0.0))
-    assert (1, 3) == (cause_of(told[0])["node_rank"], told[0].verdict["attempt"])
-    assert "2 attempts or pods have failed" in str(cause_of(told[0])["message"])
-    assert str(cause_of(told[0])["message"]).endswith("attempt 3 ended: rank 2 raised X")
-
-
-def test_a_new_node_0_may_find_the_budget_used_up() -> None:
-    """Its predecessor died of its own: with what the members remember no attempt is left, and the pod is named."""
-    known = memory.Memory(0, 1, True, "digits-0", "node-0", 0)
-    own = gangs.make_join(0, pod="digits-0b", failure_count=1)
-    gang = coordinator.Coordinator(gangs.make_plan(max_attempts=2), own, now=0.0)
-    gang.received(0, own, 0.0)
-    told = gangs.ends(gang.received(1, gangs.make_join(1, memory=memory.to_record(known)), 1.0))
-    assert {0: 64, 1: 79} == {peer: end.code for peer, end in told.items()}
-    assert ("lost", "digits-0") == (cause_of(told[0])["class"], cause_of(told[0])["pod"])
-
-
-def test_pods_that_nobody_remembers_are_bounded_by_their_failure_count() -> None:
-    """All pods were lost at once as often as there are attempts; said when nobody is missing who could know more."""
-    gang = coordinator.Coordinator(gangs.make_plan(2), gangs.make_join(0, failure_count=2), now=0.0)
-    assert {} == gangs.ends(gang.received(0, gangs.make_join(0, failure_count=2), 0.0))
-    told = gangs.ends(gang.received(1, gangs.make_join(1, failure_count=1), 0.0))
-    assert {0: 64, 1: 79} == {peer: end.code for peer, end in told.items()}
-    assert "2 attempts or pods have failed, and restart.maxAttempts is 2" in str(cause_of(told[0])["message"])
 
 
 def test_a_member_that_is_complete_may_be_lost() -> None:
