@@ -5,7 +5,8 @@ has ended (pidfds.py), torchrun's agent reports exit codes up to 0.1 s later, an
 account. From that this module makes root_cause.Failure values; who failed first in the gang is decided elsewhere. A
 launcher that has seen a rank fail ends the others: from then on what happens to them is a consequence.
 
-Nothing of an attempt outlives `end`: no process, descriptor, folder or shared memory, and nothing is reported any more.
+Nothing of an attempt outlives `end`: no process, descriptor, folder or shared memory, and nothing is reported any more
+(on a shared machine only torch's cleaner of shared memory, for 2 s).
 """
 
 from __future__ import annotations
@@ -161,9 +162,7 @@ class NodeAttempt:
         if self._grace:
             self._grace.cancel()
             self._grace = None
-        # ranks that end by themselves end their helpers first, whose pids then nobody knows
-        patience = 0.0 if self._failed or self._pids else self._memory.patience
-        process_tree.end(self._events, self._close, patience=patience)
+        process_tree.end(self._events, self._close, spare=self._memory.shared)
 
     def _close(self, sweep: process_tree.Sweep) -> None:
         for source in self._sources.values():

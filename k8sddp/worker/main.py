@@ -47,7 +47,7 @@ def main(argv: Optional[Sequence[str]] = None, environ: Optional[Mapping[str, st
     except Exception as error:  # ours to mend, but no rank may outlive it and no rank's exit code may be imitated
         traceback.print_exc()
         code = _refuse(env, sink, node, kind="infrastructure", detail="the worker itself failed: %r" % error)
-        _end_ranks()
+    _leave_nothing()
     sink.drain(DRAIN_LIMIT)
     return code
 
@@ -118,9 +118,9 @@ def _enter(folder: str) -> None:
         ) from None
 
 
-def _end_ranks() -> None:
+def _leave_nothing() -> None:
     events = loop.Loop()
-    process_tree.end(events, lambda left: events.stop(0))
+    process_tree.end_last(events, lambda left: events.stop(0))
     events.run()
 
 

@@ -3,7 +3,8 @@
 Ranks sit in sessions of their own, so killing a process group leaves most of them alive; a stopped rank ignores
 SIGTERM; a DataLoader worker outlives its rank. Therefore: as subreaper (or PID 1) all orphans stay our descendants, and
 ending means walking /proc, SIGKILL, reaping, again, until nothing is left. Measured: 0.1-0.4 s for nine processes in
-five sessions. Bounded: what sits in an uninterruptible system call is reported and left to the kernel.
+five sessions. Bounded: what sits in an uninterruptible system call is reported and left to the kernel. Where others use
+the machine too, torch's cleaner of shared memory is spared: it alone knows every process that has left some there.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 ROUND = 0.002  # seconds between two walks
 PATIENT_ROUND = 0.02  # the same while only CLEANER is left
 CLEANER = b"torch_shm_manag"  # removes shared memory 2 s after its last user (torch/lib/libshm/manager.cpp), cut at 15
+PATIENCE = 4.0  # seconds for CLEANER, which a loaded machine keeps from its 2 s
 MAX_DEPTH = 64  # generations below the worker that are followed
 LIMIT = 5.0  # seconds after which what still lives is given up
 
@@ -85,27 +87,38 @@ def is_below(pid: int, root: int) -> bool:
     return pid == root
 
 
-def end(events: loop.Loop, done: Callable[[Sweep], None], *, root: int = 0, patience: float = 0.0) -> None:
-    """Kill all descendants of `root` (this process), then call `done`; torch's CLEANER may take `patience` seconds."""
+def end(events: loop.Loop, done: Callable[[Sweep], None], *, root: int = 0, spare: bool = False) -> None:
+    """Kill all descendants of `root` (this process), then call `done`; `spare` leaves torch's CLEANER alone."""
     root = root or os.getpid()
     deadline = events.now() + LIMIT
-    patient = events.now() + patience
     seen: set[int] = set()
 
     def walk() -> None:
         events.reap()
-        left = descendants(root)
+        left = tuple(pid for pid in descendants(root) if not (spare and _name(pid) == CLEANER))
         seen.update(left)
         if not left or events.now() >= deadline:
             done(Sweep(left, frozenset(seen)))
             return
-        spared = {pid for pid in left if events.now() < patient and _name(pid) == CLEANER}
         for pid in left:
-            if pid not in spared:
-                send(pid, signal.SIGKILL)
-        events.after(ROUND if len(spared) < len(left) else PATIENT_ROUND, walk)
+            send(pid, signal.SIGKILL)
+        events.after(ROUND, walk)
 
     walk()
+
+
+def end_last(events: loop.Loop, done: Callable[[Sweep], None]) -> None:
+    """Do as `end`, when nothing comes after it: a CLEANER that was spared gets its time, PATIENCE at most."""
+    deadline = events.now() + PATIENCE
+
+    def look() -> None:
+        events.reap()
+        if events.now() < deadline and CLEANER in map(_name, descendants(os.getpid())):
+            events.after(PATIENT_ROUND, look)
+        else:
+            end(events, done)
+
+    end(events, lambda _: look(), spare=True)
 
 
 def send(pid: int, number: int) -> bool:

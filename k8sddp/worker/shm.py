@@ -4,8 +4,9 @@ A rank that is killed unlinks nothing, so a gang that restarts would fill the me
 folder in K8SDDP_SHM_DIR is the pod's own /dev/shm: everything of ours that was not there when the worker started goes,
 a data set that a script has copied there included, because an attempt that was killed may have written half of it.
 In `run --local` the ranks use the machine's /dev/shm, which belongs to everybody: there only that goes which carries in
-its name the pid of a process of this pod that has ended. What has no pid in its name (NCCL's and Python's own segments)
-stays there.
+its name the pid of a process of this pod that has ended. A rank's helper that ended before its attempt is known to
+nobody but torch's own cleaner, which is left alone there (process_tree.CLEANER). What has no pid in its name (NCCL's
+and Python's own segments) stays.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from collections.abc import Callable, Collection
 from typing import NamedTuple, Optional
 
 MACHINE = "/dev/shm"  # where shm_open(3) and sem_open(3) work, in a pod and anywhere
-PATIENCE = 2.5
 LIMIT = 2.0  # seconds for one sweep; what is left then goes with the next one
 
 # Names with the pid of their maker: pattern, base of the number
@@ -45,18 +45,13 @@ class SharedMemory:
         self._machine = machine
         self._now = now
         self._before = {(entry.name, entry.inode()) for entry in _entries(folder)}
-        self._shared = not _same(folder, machine)
-
-    @property
-    def patience(self) -> float:
-        """Return the seconds that torch's own cleaning is worth: only it knows every maker on a shared machine."""
-        return PATIENCE if self._shared else 0.0
+        self.shared = not _same(folder, machine)  # with all that runs on this machine
 
     def sweep(self, ended: Collection[int]) -> Sweep:
         """Remove what the processes `ended` left; to be called when no rank of this pod lives."""
         deadline = self._now() + LIMIT
         found = [entry for entry in _entries(self._folder) if (entry.name, entry.inode()) not in self._before]
-        if self._shared:
+        if self.shared:
             pids = {pid for pid in ended if not os.path.exists("/proc/%d" % pid)}
             found += [entry for entry in _entries(self._machine) if maker(entry.name) in pids]
         removed: list[str] = []
