@@ -2,7 +2,8 @@
 
 Only regular files with relative, normal names; no links, no devices, nothing twice, nothing outside; count and size are
 bounded before anything is written and while it is. Running again over the same folder gives the same files. Whoever can
-write the ConfigMap can run any code anyway: this keeps out mistakes and a zip that would fill the disk.
+write the ConfigMap can run any code anyway: this keeps out mistakes and a zip that would fill the disk. It is done in a
+process of its own, because what it needs would stay in the worker's memory as long as the job runs.
 """
 
 from __future__ import annotations
@@ -10,20 +11,53 @@ from __future__ import annotations
 import os
 import stat
 
+from . import root_cause
+
 MAX_FILES = 10_000
 MAX_BYTES = 256 * 1024 * 1024
+MAX_PROBLEM = 4096  # bytes of what the worker is told
 
 
 class CodeZipError(Exception):
     """The zip file cannot be unpacked; the message says which member and why."""
 
 
-def unpack(path: str, folder: str) -> int:
-    """Unpack the zip file at `path` into `folder` and return the number of files.
+def unpack(path: str, folder: str) -> None:
+    """Unpack the zip file at `path` into `folder`.
 
     Raises CodeZipError.
     """
-    import zipfile  # 30 ms that a job without code need not pay
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _unpack_and_exit(path, folder, write)
+    os.close(write)
+    with open(read, "rb") as pipe:
+        problem = pipe.read().decode(errors="replace")
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if problem:
+        raise CodeZipError(problem)
+    if code < 0:
+        name = root_cause.signal_name(-code)
+        raise CodeZipError("%s cannot be unpacked into %s: the process that did was ended by %s" % (path, folder, name))
+
+
+def _unpack_and_exit(path: str, folder: str, write: int) -> None:
+    problem = ""
+    try:
+        _unpack(path, folder)
+    except CodeZipError as error:
+        problem = str(error)
+    except BaseException as error:  # ours to mend, and nothing of the parent may run in this process
+        problem = "%s cannot be unpacked into %s: %r" % (path, folder, error)
+    try:
+        os.write(write, problem.encode(errors="replace")[:MAX_PROBLEM])
+    finally:
+        os._exit(0)
+
+
+def _unpack(path: str, folder: str) -> None:
+    import zipfile
     import zlib
 
     # EOFError, ValueError, zlib.error: what zipfile lets through of damaged data and of names that are not UTF-8
@@ -37,7 +71,6 @@ def unpack(path: str, folder: str) -> int:
                 _write(os.path.join(folder, member.filename), archive.read(member), member.external_attr >> 16)
     except damage as error:
         raise CodeZipError("%s cannot be unpacked into %s: %s" % (path, folder, error)) from None
-    return len(members)
 
 
 def _check(members: list[tuple[str, int, int]]) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import socket
 import sys
-import traceback
 from collections.abc import Mapping, Sequence
 from typing import Optional
 
@@ -45,7 +44,7 @@ def main(argv: Optional[Sequence[str]] = None, environ: Optional[Mapping[str, st
     except preflight.PreflightError as error:
         return _refuse(env, sink, node, kind="preflight", detail=str(error))
     except Exception as error:  # ours to mend, but no rank may outlive it and no rank's exit code may be imitated
-        traceback.print_exc()
+        sys.excepthook(type(error), error, error.__traceback__)  # `traceback` costs every worker 1 MB
         code = _refuse(env, sink, node, kind="infrastructure", detail="the worker itself failed: %r" % error)
     _leave_nothing()
     sink.drain(DRAIN_LIMIT)

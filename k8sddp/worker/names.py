@@ -74,7 +74,8 @@ def resolve(events: loop.Loop, host: str, port: int, done: Callable[[Addresses, 
 
     def look_up() -> None:
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            # as bytes: for a str Python loads 1 MB of tables for names that are not ASCII, which no Service has
+            found = socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM)
             answer.append((tuple((int(family), address) for family, _, _, _, address in found), ""))
         except (OSError, UnicodeError) as error:
             answer.append(((), "%s does not resolve (%s)" % (host, getattr(error, "strerror", None) or error)))
