@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -133,6 +134,7 @@ def test_ranks_that_are_asked_to_end_are_no_failures(tmp_path: Path, launcher: s
 def test_a_rank_that_the_script_spawned_is_asked_too(tmp_path: Path) -> None:
     """The script itself does not hand SIGTERM on, and it may take its time as long as a rank saves."""
     body = """
+import shutil
 import signal
 signal.signal(15, signal.SIG_IGN)
 child = os.fork()
@@ -198,3 +200,29 @@ time.sleep(100)
     node.run_until(node.says("up"))
     node.end(ranks)
     assert ["torch_1_1_0"] == names(machine)
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["run --local", "pod"])
+@apart
+def test_torchs_cleaner_outlives_an_attempt_on_a_shared_machine_only(tmp_path: Path, shared: bool) -> None:
+    """It knows makers that nobody else knows; when nothing comes after it, its time is bounded."""
+    cleaner = tmp_path / "torch_shm_manager"
+    shutil.copy("/bin/sleep", cleaner)
+    script = f"""
+import subprocess, time
+subprocess.Popen([{str(cleaner)!r}, "100"], start_new_session=True)
+print("up", flush=True)
+time.sleep(100)
+"""
+    node = Node(tmp_path, script, launcher="direct")
+    if shared:
+        node.memory = shm.SharedMemory(str(tmp_path / "memory"), machine=str(tmp_path))
+    ranks = node.start()
+    node.run_until(node.says("up"))
+    node.end(ranks)
+    assert (1 if shared else 0) == len(process_tree.descendants(os.getpid()))
+    process_tree.PATIENCE = 0.1
+    left: list[process_tree.Sweep] = []
+    process_tree.end_last(node.events, left.append)
+    node.run_until(lambda: bool(left))
+    assert ((), ()) == (left[0].left, process_tree.descendants(os.getpid()))
