@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 
 from . import root_cause
 
@@ -25,7 +26,7 @@ class CodeZipError(Exception):
 def unpack(path: str, folder: str) -> None:
     """Unpack the zip file at `path` into `folder`.
 
-    Raises CodeZipError.
+    Raises CodeZipError, and RuntimeError or OSError where it is not the zip's fault.
     """
     read, write = os.pipe()
     pid = os.fork()
@@ -37,23 +38,23 @@ def unpack(path: str, folder: str) -> None:
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if problem:
         raise CodeZipError(problem)
-    if code < 0:
-        name = root_cause.signal_name(-code)
-        raise CodeZipError("%s cannot be unpacked into %s: the process that did was ended by %s" % (path, folder, name))
+    if code:
+        how = "was ended by %s" % root_cause.signal_name(-code) if code < 0 else "failed"
+        raise RuntimeError("the process that unpacks %s into %s %s" % (path, folder, how))
 
 
 def _unpack_and_exit(path: str, folder: str, write: int) -> None:
-    problem = ""
+    code = 1
     try:
-        _unpack(path, folder)
-    except CodeZipError as error:
-        problem = str(error)
-    except BaseException as error:  # ours to mend, and nothing of the parent may run in this process
-        problem = "%s cannot be unpacked into %s: %r" % (path, folder, error)
-    try:
-        os.write(write, problem.encode(errors="replace")[:MAX_PROBLEM])
+        try:
+            _unpack(path, folder)
+        except CodeZipError as error:
+            os.write(write, str(error).encode(errors="replace")[:MAX_PROBLEM])
+        code = 0
+    except BaseException:  # ours to mend, and nothing of the worker may run in this process
+        sys.__excepthook__(*sys.exc_info())
     finally:
-        os._exit(0)
+        os._exit(code)
 
 
 def _unpack(path: str, folder: str) -> None:

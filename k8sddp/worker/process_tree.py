@@ -109,16 +109,21 @@ def end(events: loop.Loop, done: Callable[[Sweep], None], *, root: int = 0, spar
 
 def end_last(events: loop.Loop, done: Callable[[Sweep], None]) -> None:
     """Do as `end`, when nothing comes after it: a CLEANER that was spared gets its time, PATIENCE at most."""
-    deadline = events.now() + PATIENCE
 
-    def look() -> None:
+    def wait(sweep: Sweep) -> None:
+        if sweep.left:
+            done(sweep)
+        else:
+            look(events.now() + PATIENCE)
+
+    def look(deadline: float) -> None:
         events.reap()
         if events.now() < deadline and CLEANER in map(_name, descendants(os.getpid())):
-            events.after(PATIENT_ROUND, look)
+            events.after(PATIENT_ROUND, lambda: look(deadline))
         else:
             end(events, done)
 
-    end(events, lambda _: look(), spare=True)
+    end(events, wait, spare=True)
 
 
 def send(pid: int, number: int) -> bool:

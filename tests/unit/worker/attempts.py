@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from k8sddp.worker import attempt, loop, main, node_env, process_tree, rank_output, root_cause, shm
 from k8sddp.worker.launcher import rank_env
 from tests.unit.worker import gangs, workers
@@ -37,7 +39,8 @@ def apart(test: Callable[..., None]) -> Callable[..., None]:
         with os.fdopen(read) as told:
             problem = told.read()
         os.waitpid(pid, 0)
-        assert "" == problem
+        if problem:
+            pytest.fail(problem, pytrace=False)
 
     return run
 
@@ -121,7 +124,10 @@ class Node:
 TELLS = """
 import json, os, subprocess, sys, time
 EVENTS = os.path.join(os.environ["K8SDDP_RANK_DIR"], "events")
-def tell(**record):
+def tell(*records, **record):
     with open(EVENTS, "w") as events:
-        events.write(json.dumps(record) + "\\n")
+        events.write("".join(json.dumps(one) + "\\n" for one in records or [record]))
+def wait_for(name):
+    while not os.path.exists(os.path.join(os.environ["K8SDDP_RANK_DIR"], name)):
+        time.sleep(0.005)
 """

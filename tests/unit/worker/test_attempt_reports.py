@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from k8sddp.worker import root_cause
+from k8sddp.worker import attempt, root_cause
 from tests.unit.worker.attempts import TELLS, Node, apart
 
 
@@ -90,19 +90,24 @@ def make_torchrun(folder: Path, body: str) -> str:
 def test_a_rank_that_torchrun_reaped_first_has_left_all_the_same(tmp_path: Path) -> None:
     """Nobody saw its exit code; torchrun says nothing of it, so it was 0. One of which torchrun tells has failed."""
     body = """
-for rank in range(2):
+def start(rank):
     child = subprocess.Popen([sys.executable, "-S", "-c", ""], env={})
     child.wait()
-    tell(event="start", pid=child.pid, rank=rank)
-    if rank == 0:
-        tell(event="process", pid=os.getpid(), child_pid=child.pid, local_rank=0, exit_code=-11)
+    return {"event": "start", "pid": child.pid, "rank": rank}
+tell(start(1))
+wait_for("rank-1-left")
+started = start(0)
+failed = {"event": "process", "pid": os.getpid(), "child_pid": started["pid"], "local_rank": 0, "exit_code": -11}
+tell(started, failed)
 time.sleep(100)
 """
     node = Node(tmp_path, "", nproc_per_node="2")
-    node.environ["PYTHONPATH"] = make_torchrun(tmp_path / "own", body.replace("range(2)", "(1, 0)"))
+    node.environ["PYTHONPATH"] = make_torchrun(tmp_path / "own", body)
     ranks = node.start()
+    node.run_until(lambda: ("left", 1) in node.told)
+    (tmp_path / "attempt-0" / "rank-1-left").touch()
     node.run_until(lambda: len(node.told) == 2)
-    assert [("failed", 0), ("left", 1)] == node.told
+    assert [("left", 1), ("failed", 0)] == node.told
     node.end(ranks)
 
 
@@ -110,18 +115,22 @@ time.sleep(100)
 def test_torchruns_end_is_waited_for_no_longer(tmp_path: Path) -> None:
     """The rank that it reaped first has left before the account is closed, though rank 0 has failed since."""
     body = """
-for rank, code in ((1, 0), (0, 3)):
+for rank in (1, 0):
     child = subprocess.Popen([sys.executable, "-S", "-c", ""], env={})
     child.wait()
-    if rank == 0:
-        tell(event="process", pid=os.getpid(), child_pid=child.pid, local_rank=0, exit_code=3)
-    else:
+    if rank == 1:
         tell(event="start", pid=child.pid, rank=rank)
+        wait_for("rank-1-gone")
+    else:
+        tell(event="process", pid=os.getpid(), child_pid=child.pid, local_rank=0, exit_code=3)
 sys.exit(1)
 """
+    attempt.LATE = 600.0  # so that torchrun's end comes first
     node = Node(tmp_path, "", nproc_per_node="2")
     node.environ["PYTHONPATH"] = make_torchrun(tmp_path / "own", body)
     ranks = node.start()
+    node.run_until(lambda: bool(ranks._unknown))
+    (tmp_path / "attempt-0" / "rank-1-gone").touch()
     node.run_until(lambda: ("over", None) in node.told)
     assert {("failed", 0), ("left", 1)} == set(node.told[:-1])
     node.end(ranks)

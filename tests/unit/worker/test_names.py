@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+
 import pytest
 
 from k8sddp.worker import loop, names
+from tests.unit.worker import workers
 
 CLUSTER = "nameserver 10.96.0.10\nsearch team-a.svc.corp.example svc.corp.example corp.example\noptions ndots:2\n"
 
@@ -58,3 +62,19 @@ def test_resolving_does_not_block_the_loop(host: str, found: bool) -> None:
         events.run()
     addresses, problem = answers[0]
     assert (found, "" if found else "no.such.invalid does not resolve") == (bool(addresses), problem.partition(" (")[0])
+
+
+def test_what_a_worker_does_not_need_is_not_in_its_memory() -> None:
+    """Importing all of it and looking a name up leaves out what would be 2 of its 19 MB in every pod."""
+    script = """
+import sys
+heavy = {"ctypes", "encodings.idna", "shutil", "traceback", "unicodedata", "zipfile"} - set(sys.modules)
+from k8sddp.worker import loop, main, names
+events = loop.Loop()
+names.resolve(events, "localhost", 80, lambda *_: events.stop(0))
+events.run()
+print(sorted(heavy & set(sys.modules)))
+"""
+    environ = {**os.environ, "PYTHONPATH": str(workers.ROOT)}
+    ran = subprocess.run([workers.PYTHON, "-c", script], env=environ, check=True, capture_output=True, text=True)
+    assert "[]\n" == ran.stdout
