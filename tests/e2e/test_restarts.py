@@ -232,17 +232,42 @@ def test_a_job_deleted_and_applied_again_at_once_is_a_new_gang(user: User, tmp_p
 
 @on_request
 @seldom
-def test_a_stale_pod_is_turned_away(user: User, tmp_path: Path, time_of: int) -> None:
-    """Frozen on a Kubernetes Node without its kubelet, replaced, then awake again: its join is refused and it ends."""
-    name = f"stale-{time_of}"
+def test_a_pod_that_was_replaced_while_it_slept_ends_when_it_wakes(user: User, tmp_path: Path, time_of: int) -> None:
+    """Frozen while it trains, on a Kubernetes Node without its kubelet: its successor trains before it has ended."""
+    name = f"sleeps-{time_of}"
     with holding(user, tmp_path, name, attempts=2) as run:
         stale, kube_node = name_of(user, name, 1), kube_node_of(user, name, 1)
         alive = faults.pod_processes(user.cluster, user.namespace, stale)
         with faults.component_down(user.cluster, f"kubelet-{kube_node}"):
             with faults.frozen(user.cluster, user.namespace, stale):
                 run.until(f"pod {stale}", "; replaced by ", seconds=200)
+                run.until(f"pod {stale}", f"superseded by pod {name_of(user, name, 1)}")
                 run.until("training on in attempt 1")
                 assert not any(processes.wait_gone(process, 0) for process in alive)
             assert all(processes.wait_gone(process, LIMIT) for process in alive)
-            run.until(f"pod {stale}", f"superseded by pod {name_of(user, name, 1)}")
             completes(run, name)
+
+
+@on_request
+@seldom
+def test_a_stale_pod_is_turned_away(user: User, tmp_path: Path, time_of: int) -> None:
+    """Frozen before it could join, replaced, then awake again: it tries to join what trains, and is refused."""
+    name = f"stale-{time_of}"
+    with contextlib.ExitStack() as stack:
+        stack.callback(user.k8sddp, "delete", name)
+        frozen = stack.enter_context(contextlib.ExitStack())
+        with faults.component_down(user.cluster, "coredns"):
+            run = stack.enter_context(user.running("run", str(write(user, tmp_path, name, "hold", str(HOLD)))))
+            run.until("waiting for node 1 of 2")
+            stale, kube_node = name_of(user, name, 1), kube_node_of(user, name, 1)
+            eventually(lambda: user.kubectl("logs", stale, check=False), lambda log: "looks for node 0" in log)
+            alive = faults.pod_processes(user.cluster, user.namespace, stale)
+            stack.enter_context(faults.component_down(user.cluster, f"kubelet-{kube_node}"))
+            frozen.enter_context(faults.frozen(user.cluster, user.namespace, stale))
+        run.until(f"pod {stale}", "; replaced by ", seconds=200)
+        run.until("training on in attempt 0")
+        frozen.close()
+        run.until(f"pod {stale}", f"superseded by pod {name_of(user, name, 1)}")
+        assert all(processes.wait_gone(process, LIMIT) for process in alive)
+        run.until(UNDISTURBED)
+        completes(run, name)
