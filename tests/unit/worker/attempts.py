@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import sys
 import time
@@ -29,6 +30,7 @@ def apart(test: Callable[..., None]) -> Callable[..., None]:
         pid = os.fork()
         if pid == 0:
             try:
+                gc.collect()  # what earlier tests left open must not be closed in the middle of this one
                 process_tree.become_subreaper()
                 test(**values)
             except BaseException:
