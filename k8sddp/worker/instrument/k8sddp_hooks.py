@@ -1,8 +1,8 @@
-"""Lazy import hooks of the launcher and its children: act when torch's or multiprocessing's module is first imported.
+"""Lazy import hooks of launcher, children and ranks: act when torch's or multiprocessing's module is first imported.
 
 A finder on sys.meta_path waits for a module by name, lets the ordinary finders load it, and then patches one attribute
 of it. Nothing is imported early, so a program that never touches torch pays nothing. Each patch calls the original and
-only watches; a module whose attribute is not there (another version of torch) is left alone.
+only watches, or waits for gloo first; a module whose attribute is not there (another version of torch) is left alone.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import sys
 
 import k8sddp_rank
+import k8sddp_teardown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     Patch = Callable[[Any], None]
+
+C10D = "torch.distributed.distributed_c10d"
 
 _patches: dict[str, Patch] = {}
 
@@ -68,8 +71,13 @@ def watch_launcher() -> None:
 
 def watch_children() -> None:
     """In the launcher and its children: become a rank on init_process_group, report what ends a child."""
-    when_imported("torch.distributed.distributed_c10d", _patch_init)
+    when_imported(C10D, _patch_init)
     when_imported("multiprocessing.process", _patch_process_run)
+
+
+def watch_teardown() -> None:
+    """In a rank that starts as one: let gloo finish before the process group goes."""
+    when_imported(C10D, _patch_destroy)
 
 
 def _patch_process_failure(module: Any) -> None:
@@ -96,6 +104,18 @@ def _patch_init(module: Any) -> None:
         return result
 
     module.init_process_group = init_process_group
+    _patch_destroy(module)
+
+
+def _patch_destroy(module: Any) -> None:
+    original = module.destroy_process_group
+
+    @functools.wraps(original)
+    def destroy_process_group(*args: Any, **kwargs: Any) -> Any:
+        k8sddp_rank.guarded(k8sddp_teardown.let_gloo_finish)
+        return original(*args, **kwargs)
+
+    module.destroy_process_group = destroy_process_group
 
 
 def _become(module: Any) -> None:

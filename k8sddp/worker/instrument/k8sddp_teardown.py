@@ -1,10 +1,11 @@
-"""Lets gloo's threads finish before the interpreter goes down: else a rank that did its work may die of SIGABRT.
+"""Lets gloo's threads finish before their group goes: else a rank that did its work may hang, or die of SIGABRT.
 
 A gloo thread that still holds the tensors of the last collective needs the GIL to let go of them. If the interpreter
 ends first, Python unwinds that thread, C++ calls std::terminate, and a good rank dies with "terminate called without an
 active exception" (torch 2.15, scripts that exit right after an all_reduce, two busy cores: 13 of 60 plain DDP runs;
-https://github.com/pytorch/pytorch/pull/179291). `destroy_process_group` does not help while a DDP module still holds
-the group. Sleeping gives the GIL away, and that is all these threads need.
+https://github.com/pytorch/pytorch/pull/179291). If the group is freed first, in torch 2.4, its destructor holds the GIL
+and joins that thread for ever (digits, 4 ranks on two cores: 2 of 5 runs). `destroy_process_group` does not help while
+a DDP module still holds the group. Sleeping gives the GIL away, and that is all these threads need.
 """
 
 from __future__ import annotations

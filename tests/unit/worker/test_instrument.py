@@ -145,6 +145,45 @@ def test_the_child_that_mp_spawn_names_is_reported(tmp_path: Path, name: str) ->
     )
 
 
+BUSY = """
+import os, sys, threading, time
+import torch.distributed as dist
+sys.modules["k8sddp_teardown"].LIMIT = 20
+done = threading.Event()
+def let_go():
+    with open("/proc/self/task/%d/comm" % threading.get_native_id(), "w") as name:
+        name.write("pt_gloo_runloop")
+    named.set()
+    until = time.monotonic() + 0.2
+    while time.monotonic() < until:
+        pass
+    done.set()
+named = threading.Event()
+threading.Thread(target=let_go).start()
+named.wait()
+dist.init_process_group()
+print(dist.destroy_process_group(), done.is_set(), flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("rank", [True, False], ids=["torchrun's rank", "a child of the script"])
+def test_a_group_goes_after_gloo_has_let_go(tmp_path: Path, rank: bool) -> None:
+    """Torch 2.4 frees it with the GIL held, and joins a thread that wants the GIL; also where names were copied."""
+    package = tmp_path / "torch" / "distributed"
+    package.mkdir(parents=True)
+    (package.parent / "__init__.py").write_text("")
+    (package / "__init__.py").write_text("from .distributed_c10d import *")
+    names = ("init_process_group", "destroy_process_group")
+    (package / "distributed_c10d.py").write_text(
+        "\n".join(f"def {name}(): return '{name}'" for name in names) + "\ndef get_rank(): return 3\n"
+    )
+    with Ranks(tmp_path / "ranks") as ranks:
+        env = ranks.env if rank else {"K8SDDP_RANK_DIR": ranks.env["K8SDDP_RANK_DIR"]}
+        run(BUSY, env, path=str(tmp_path))
+        assert "destroy_process_group True\n" == ranks.output()
+
+
 def test_a_scripts_own_import_of_k8sddp_is_not_touched(tmp_path: Path) -> None:
     """Our modules come by their bare names: no package k8sddp is in sys.modules before the script asks for one."""
     words = "import sys; print([name for name in sys.modules if name.partition('.')[0] == 'k8sddp'])"
