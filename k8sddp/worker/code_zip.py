@@ -9,6 +9,7 @@ process of its own, because what it needs would stay in the worker's memory as l
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import sys
 
@@ -26,7 +27,7 @@ class CodeZipError(Exception):
 def unpack(path: str, folder: str) -> None:
     """Unpack the zip file at `path` into `folder`.
 
-    Raises CodeZipError, and RuntimeError or OSError where it is not the zip's fault.
+    Raises CodeZipError, and RuntimeError or OSError where the process that unpacks cannot start or dies.
     """
     read, write = os.pipe()
     pid = os.fork()
@@ -45,6 +46,7 @@ def unpack(path: str, folder: str) -> None:
 
 def _unpack_and_exit(path: str, folder: str, write: int) -> None:
     code = 1
+    signal.set_wakeup_fd(-1)  # the parent's
     try:
         try:
             _unpack(path, folder)

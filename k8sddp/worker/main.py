@@ -122,7 +122,7 @@ def _leave_nothing() -> None:
         events = loop.Loop()
         process_tree.end_last(events, lambda _: events.stop(0))
         events.run()
-    except OSError:
+    except Exception:
         pass  # the exit code stands, and the pod or the keeper of `run --local` ends what is left
 
 

@@ -10,11 +10,13 @@ a DDP module still holds the group. Sleeping gives the GIL away, and that is all
 
 from __future__ import annotations
 
+import _thread
 import os
 import sys
 import time
 
 GLOO_THREAD = "pt_gloo_runloop"  # torch/csrc/distributed/c10d/ProcessGroupGloo.cpp
+NAMED_SINCE = (2, 11)  # before, its threads are called what the process is, and others are too
 PAUSE = 0.005  # seconds, Python's switch interval
 LIMIT = 0.5  # seconds; what is not done by then is not waiting for us
 
@@ -24,16 +26,26 @@ def let_gloo_finish() -> None:
     if "torch.distributed.distributed_c10d" not in sys.modules:
         return
     end = time.monotonic() + LIMIT
+    name, own = _name_of_gloo_threads(), str(_thread.get_native_id())
     while True:
         time.sleep(PAUSE)
-        if time.monotonic() >= end or not any(map(_wants_to_run, os.listdir("/proc/self/task"))):
+        threads = [thread for thread in os.listdir("/proc/self/task") if thread != own]
+        if time.monotonic() >= end or not any(_wants_to_run(thread, name) for thread in threads):
             return
 
 
-def _wants_to_run(thread: str) -> bool:
+def _name_of_gloo_threads() -> str:
+    major, minor = sys.modules["torch"].__version__.split(".")[:2]
+    if (int(major), int(minor)) >= NAMED_SINCE:
+        return GLOO_THREAD
+    with open("/proc/self/comm") as file:
+        return file.read().rstrip("\n")
+
+
+def _wants_to_run(thread: str, expected: str) -> bool:
     try:
         with open("/proc/self/task/%s/stat" % thread) as file:
             name, _, rest = file.read().partition("(")[2].rpartition(") ")
     except OSError:
         return False  # it has ended
-    return name == GLOO_THREAD and rest.startswith("R")
+    return name == expected and rest.startswith("R")
