@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -47,7 +48,13 @@ main()
 """
 
 
-@pytest.mark.parametrize("script", [AT_EXIT, IN_A_FUNCTION], ids=["at exit", "in a function"])
+OLD = tuple(map(int, importlib.metadata.version("torch").split(".")[:2])) < (2, 11)
+old_torch = pytest.mark.skipif(not OLD, reason="only an old torch hangs there: make test-torch-min")
+
+
+@pytest.mark.parametrize(
+    "script", [pytest.param(AT_EXIT, id="at exit"), pytest.param(IN_A_FUNCTION, id="in a function", marks=old_torch)]
+)
 def test_a_rank_that_ends_right_after_a_collective_neither_hangs_nor_aborts(tmp_path: Path, script: str) -> None:
     """Four ranks whose gloo threads still hold tensors when the group goes all end with code 0."""
     (tmp_path / "train.py").write_text(script)

@@ -175,11 +175,10 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("launcher", ["torchrun", "direct"])
-def test_loader_workers_and_their_segments_go_with_the_attempt(tmp_path: Path, launcher: str) -> None:
+def test_loader_workers_and_their_segments_go_with_the_attempt(tmp_path: Path) -> None:
     """A rank with two DataLoader workers is killed: no process and no shared memory of any of them is left."""
     (tmp_path / "pids").mkdir()
-    options = {"launcher": launcher, "nproc_per_node": "2", "max_attempts": "2", "torch": ""}
+    options = {"nproc_per_node": "2", "max_attempts": "2", "torch": ""}
     with workers.Gang(tmp_path, LOADER, str(tmp_path / "pids"), **options).start() as gang:
         assert [0] == gang.wait()
     assert 2 == gang.pods[0].log.count("finished in attempt 1")
