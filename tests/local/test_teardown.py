@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -15,39 +16,26 @@ pytestmark = pytest.mark.torch
 
 K8SDDP = str(Path(sys.executable).with_name("k8sddp"))
 
-# Plain torchrun loses about every second run of this with two ranks: the DDP module keeps gloo's threads alive, and the
-# switch interval makes them wait for the interpreter, which then ends.
-AT_EXIT = """
+REDUCE = """
 import sys, torch, torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
+def reduce():
+    low, high = torch.ones(2), torch.ones(2)
+    dist.all_reduce(low)
+    dist.all_reduce(high)
+"""
+TRAIN = """
 dist.init_process_group("gloo")
 model = DistributedDataParallel(torch.nn.Linear(2, 2))
 sys.setswitchinterval(100)
-def reduce():
-    low, high = torch.ones(2), torch.ones(2)
-    dist.all_reduce(low)
-    dist.all_reduce(high)
 reduce()
 dist.destroy_process_group()
 """
+# Plain torchrun loses about every second run of this with two ranks: the DDP module keeps gloo's threads alive, and the
+# switch interval makes them wait for the interpreter, which then ends.
+AT_EXIT = REDUCE + TRAIN
 # With torch 2.4 about every third run of this hangs without us: the group goes with the module, when `main` returns.
-IN_A_FUNCTION = """
-import sys, torch, torch.distributed as dist
-from torch.nn.parallel import DistributedDataParallel
-sys.setswitchinterval(100)
-def reduce():
-    low, high = torch.ones(2), torch.ones(2)
-    dist.all_reduce(low)
-    dist.all_reduce(high)
-def main():
-    dist.init_process_group("gloo")
-    model = DistributedDataParallel(torch.nn.Linear(2, 2))
-    reduce()
-    dist.destroy_process_group()
-main()
-"""
-
-
+IN_A_FUNCTION = f"{REDUCE}def main():\n{textwrap.indent(TRAIN, '    ')}main()\n"
 OLD = tuple(map(int, importlib.metadata.version("torch").split(".")[:2])) < (2, 11)
 old_torch = pytest.mark.skipif(not OLD, reason="only an old torch hangs there: make test-torch-min")
 

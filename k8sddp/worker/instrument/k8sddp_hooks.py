@@ -1,6 +1,6 @@
 """Lazy import hooks of launcher, children and ranks: act when torch's or multiprocessing's module is first imported.
 
-A finder on sys.meta_path waits for a module by name, lets the ordinary finders load it, and then patches one attribute
+A finder on sys.meta_path waits for a module by name, lets the ordinary finders load it, and then patches attributes
 of it. Nothing is imported early, so a program that never touches torch pays nothing. Each patch calls the original and
 only watches, or waits for gloo first; a module whose attribute is not there (another version of torch) is left alone.
 """

@@ -31,15 +31,14 @@ _state: dict[str, object] = {"rank": None, "pid": 0, "recorded": False, "watched
 
 def install() -> None:
     """Find out what this process is and install what that needs."""
-    import k8sddp_hooks
-
     environ = os.environ
     pid = os.getpid()
     _state["pid"] = pid
     if "RANK" in environ and "LOCAL_RANK" in environ:
         become_rank(int(environ["RANK"]))
-        k8sddp_hooks.watch_teardown()
+        guarded(_watch_teardown)
         return
+    import k8sddp_hooks
     import k8sddp_page  # noqa: F401  now, for a child that becomes a rank when this folder is off sys.path
 
     if environ.get("K8SDDP_FAULTS"):
@@ -63,6 +62,12 @@ def become_rank(rank: int) -> None:
     _redirect(os.path.join(os.environ[RANK_DIR], "rank-%d.out" % rank))
     _watch_end()
     guarded(_count, rank)
+
+
+def _watch_teardown() -> None:
+    import k8sddp_hooks
+
+    k8sddp_hooks.watch_teardown()
 
 
 def _count(rank: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import stat
-import subprocess
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -150,7 +149,4 @@ try:
 except ChildProcessError:
     print("nothing is left")
 """
-    command = [workers.PYTHON, "-c", script, packed, str(tmp_path / "work")]
-    environ = {**os.environ, "PYTHONPATH": str(workers.ROOT)}
-    ran = subprocess.run(command, env=environ, check=True, capture_output=True, text=True)
-    assert "nothing is left\n" == ran.stdout
+    assert "nothing is left\n" == workers.output_of(script, packed, str(tmp_path / "work"))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-
 import pytest
 
 from k8sddp.worker import loop, names
@@ -75,6 +72,4 @@ names.resolve(events, "localhost", 80, lambda *_: events.stop(0))
 events.run()
 print(sorted(heavy & set(sys.modules)))
 """
-    environ = {**os.environ, "PYTHONPATH": str(workers.ROOT)}
-    ran = subprocess.run([workers.PYTHON, "-c", script], env=environ, check=True, capture_output=True, text=True)
-    assert "[]\n" == ran.stdout
+    assert "[]\n" == workers.output_of(script)

@@ -35,6 +35,13 @@ def free_ports() -> int:
         return base
 
 
+def output_of(script: str, *arguments: str) -> str:
+    """Return what Python code that can import k8sddp prints, in a process of its own that must end well."""
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [PYTHON, "-c", script, *arguments]
+    return subprocess.run(command, env=environ, check=True, capture_output=True, text=True).stdout
+
+
 def make_env(index: int, folder: Path, port: int, **changes: str) -> dict[str, str]:
     """Return the environment of pod `index`, as the rendered manifest and `local` would set it."""
     address = f"127.0.0.{2 + index}"
