@@ -1,7 +1,7 @@
 """Names that users, Kubernetes and our own programs agree on: API group, labels, annotations, limits.
 
-Foreign names have their source beside them. The environment of a pod is not here but in `worker/node_env.py`, because
-the worker imports nothing else of k8sddp.
+Foreign names have their source beside them. A pod's environment is not here but in `worker/contract/node_env.py`,
+because the worker imports nothing else of k8sddp.
 """
 
 from __future__ import annotations

@@ -24,8 +24,16 @@ ALLOWED = {
     "local": FOUNDATION | {"spec", "render", "plan"},
     "cli": FOUNDATION | {"spec", "render", "plan", "cluster", "local"},
 }
-# What the pods and the other rooms agree on: the names of a pod's environment and the worker's exit codes.
-SHARED = frozenset({"k8sddp.worker.node_env", "k8sddp.worker.exit_codes"})
+SHARED = "k8sddp.worker.contract"  # what the pods and the other rooms agree on: environment and exit codes
+
+# room of the worker -> what else of the worker it may import
+WORKER_ROOMS = {
+    "contract": frozenset(),
+    "gang": frozenset({"contract", "root_cause"}),
+    "net": frozenset({"contract", "gang"}),
+    "ranks": frozenset({"contract", "gang", "net", "root_cause"}),
+    "instrument": frozenset(),
+}
 
 # library -> the only room that may import it
 LIBRARIES = {"kubernetes": "cluster", "urllib3": "cluster", "click": "cli", "rich": "cli", "jinja2": "render"}
@@ -69,8 +77,17 @@ def test_imports_go_down_only(path: Path) -> None:
     """A room imports only the rooms below it."""
     room = room_of(dotted_name(path))
     allowed = ALLOWED.get(room, FOUNDATION if room in FOUNDATION else frozenset()) | {room, "__version__"}
-    shared = frozenset() if room in FOUNDATION else SHARED
-    assert [name for name in imports_of(path) if room_of(name) not in {"", *allowed} and name not in shared] == []
+    others = [name for name in imports_of(path) if room_of(name) not in {"", *allowed}]
+    assert [name for name in others if room in FOUNDATION or not name.startswith(f"{SHARED}.")] == []
+
+
+@by_module
+def test_the_workers_rooms_import_downwards(path: Path) -> None:
+    """The gang decides without net or ranks, net carries without ranks, and the contract needs nobody."""
+    room = dotted_name(path).split(".")[2:3]
+    if room_of(dotted_name(path)) == "worker" and room and room[0] in WORKER_ROOMS:
+        inside = [name.split(".")[2:3] for name in imports_of(path) if name.startswith("k8sddp.worker.")]
+        assert sorted({name for (name,) in inside} - {room[0], *WORKER_ROOMS[room[0]]}) == []
 
 
 @by_module

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, NamedTuple
 
 from k8sddp import constants, errors, manifest, topology
-from k8sddp.worker import node_env
+from k8sddp.worker.contract import node_env
 
 if TYPE_CHECKING:
     from k8sddp import cluster, plan

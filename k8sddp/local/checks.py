@@ -16,7 +16,7 @@ from pathlib import Path
 from k8sddp import errors
 from k8sddp.local import environment, pods
 from k8sddp.local import machine as machines
-from k8sddp.worker import node_env
+from k8sddp.worker.contract import node_env
 
 
 def system(machine: machines.Machine) -> None:

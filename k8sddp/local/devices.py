@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from k8sddp import errors
 from k8sddp.manifest import Manifest
-from k8sddp.worker import node_env
+from k8sddp.worker.contract import node_env
 
 
 def visible(named: str | None, *, count: int) -> tuple[str, ...]:

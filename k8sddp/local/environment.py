@@ -1,8 +1,8 @@
 """The environment of one local pod: the container's, as the kubelet makes it, then what this machine replaces. Pure.
 
-The kubelet's part is downward API and its `$` rule. Ours is what `worker/node_env.py` lists: variables that hold paths,
-bind addresses or peer hosts. Variables of the user's shell come last and lose against all others; what exists only on a
-cluster (envFrom, values from a Secret or ConfigMap) is refused with its name.
+The kubelet's part is downward API and its `$` rule. Ours is what `worker/contract/node_env.py` lists: variables with
+paths, bind addresses or peer hosts. Variables of the user's shell come last and lose against all others; what exists
+only on a cluster (envFrom, values from a Secret or ConfigMap) is refused with its name.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from k8sddp.local import machine as machines
 from k8sddp.local import mounts
 from k8sddp.manifest import Manifest
 from k8sddp.render import container_env
-from k8sddp.worker import node_env
+from k8sddp.worker.contract import node_env
 
 NAMESPACE: Final = "local"
 FIRST_ADDRESS: Final = 2  # 127.0.0.1 is what everything else on the machine listens on

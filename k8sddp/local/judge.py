@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from k8sddp.worker import exit_codes
+from k8sddp.worker.contract import exit_codes
 
 # Reasons of the Job's conditions, as Kubernetes spells them
 SUCCESS_POLICY: Final = "SuccessPolicy"

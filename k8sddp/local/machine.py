@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from k8sddp.local import devices
-from k8sddp.worker import node_env
+from k8sddp.worker.contract import node_env
 
 # name or prefix* -> why a local pod needs it although a container would not see it
 INHERITED: Final[Mapping[str, str]] = {

@@ -18,7 +18,7 @@ from k8sddp.local import devices, environment, mounts
 from k8sddp.local import machine as machines
 from k8sddp.manifest import Manifest
 from k8sddp.render import container_env
-from k8sddp.worker import node_env
+from k8sddp.worker.contract import node_env
 
 MAX_PODS: Final = 253  # 127.0.0.2 to 127.0.0.254
 

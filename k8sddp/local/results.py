@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 
 from k8sddp.local import judge, signals
 from k8sddp.plan import failures
-from k8sddp.worker import exit_codes
+from k8sddp.worker.contract import exit_codes
 
 MAX_LOG: Final = 4096  # bytes that the kubelet reads of a termination log
 Verdict = Mapping[str, Any]

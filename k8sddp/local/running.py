@@ -20,7 +20,7 @@ from k8sddp.local import checks, faults, judge, keeper, pods, processes, results
 from k8sddp.local import machine as machines
 from k8sddp.local.results import Result
 from k8sddp.manifest import Manifest
-from k8sddp.worker import exit_codes, node_env
+from k8sddp.worker.contract import exit_codes, node_env
 
 PATIENCE: Final = keeper.SWEEP_LIMIT + 5.0  # seconds beyond the grace period in which a keeper must have ended
 

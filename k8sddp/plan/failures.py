@@ -15,7 +15,7 @@ from typing import Any, Final
 from k8sddp import manifest
 from k8sddp.manifest import Manifest
 from k8sddp.plan import pods as pod_facts
-from k8sddp.worker import exit_codes
+from k8sddp.worker.contract import exit_codes
 
 # Why Kubernetes itself ends a container or pod (kubelet and pod garbage collector), and what the user can do
 _KILLED: Final[Mapping[str, str]] = {

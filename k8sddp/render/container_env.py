@@ -2,7 +2,7 @@
 
 The manifest sets `K8SDDP_*` names only, then the user's; torch's names are the worker's business. The kubelet expands
 `$(NAME)` and `$$` in env values, command and args, so every `$` of the user's is doubled and arrives as it was written.
-Names are not spelled here but in `worker/node_env.py`.
+Names are not spelled here but in `worker/contract/node_env.py`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from k8sddp import constants
 from k8sddp import spec as specs
-from k8sddp.worker import node_env
+from k8sddp.worker.contract import node_env
 
 WORKER_DIR: Final = "/k8sddp/worker"
 WORKER_KEY: Final = "worker.pyz"

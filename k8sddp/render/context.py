@@ -14,7 +14,7 @@ from typing import Any, Final
 from k8sddp import __version__, constants, errors
 from k8sddp import spec as specs
 from k8sddp.render import bundle, container_env
-from k8sddp.worker import exit_codes, node_env
+from k8sddp.worker.contract import exit_codes, node_env
 
 Values = Mapping[str, Any]
 

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
-from k8sddp.worker import node_env
+from k8sddp.worker.contract import node_env
 
 # https://kubernetes.io/docs/concepts/overview/working-with-objects/names (RFC 1035 label, RFC 1123 label, subdomain)
 NAME_PATTERN: Final = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"

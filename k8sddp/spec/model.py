@@ -34,7 +34,7 @@ from k8sddp.spec.fields import (
 )
 from k8sddp.spec.shaped import Affinity, EnvFrom, Toleration, TopologySpread
 from k8sddp.spec.volumes import Volume
-from k8sddp.worker import node_env
+from k8sddp.worker.contract import node_env
 
 _MAX_INT32 = 2**31 - 1
 _MASTER_PORTS = 3200  # worker/gang/ports.py: what the attempts of a job take in turn

@@ -28,7 +28,7 @@ from k8sddp.spec.fields import (
     fault,
 )
 from k8sddp.spec.scheduling_shapes import Labels, LabelSelector, strict
-from k8sddp.worker import node_env
+from k8sddp.worker.contract import node_env
 
 Mode = Annotated[Int, Field(ge=0, le=0o777)]
 AccessMode = Literal["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"]

@@ -12,21 +12,12 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import Optional, Union
 
-from . import (
-    attempt,
-    exit_codes,
-    loop,
-    names,
-    node_env,
-    preflight,
-    process_tree,
-    rank_output,
-    root_cause,
-    shm,
-    status,
-)
-from .gang import coordinator, dialer, member, messages, plan, retrying, roster, server
-from .launcher import rank_env
+from . import preflight, root_cause, status
+from .contract import exit_codes, node_env
+from .gang import coordinator, member, messages, plan, retrying, roster
+from .net import dialer, loop, names, server
+from .ranks import attempt, process_tree, rank_output, shm
+from .ranks.launcher import rank_env
 
 LEAVE_LIMIT = process_tree.LIMIT + 5.0  # seconds that node 0 waits for followers to leave
 FLUSH_LIMIT = 0.5  # seconds for the last messages when nobody is waited for

@@ -13,9 +13,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Optional
 
-from . import code_zip, driver, http_server, loop, node_env, preflight, process_tree, rank_output, root_cause, status
+from . import code_zip, driver, preflight, root_cause, status
+from .contract import node_env
 from .gang import messages
-from .launcher import rank_env
+from .net import http_server, loop
+from .ranks import process_tree, rank_output
+from .ranks.launcher import rank_env
 
 DRAIN_LIMIT = 5.0  # seconds for a slow reader of our stdout at the end
 STDOUT = 1

@@ -13,8 +13,8 @@ import re
 import socket
 import sys
 
-from . import node_env
-from .gang import server
+from .contract import node_env
+from .net import server
 
 MIN_TORCH = (2, 4)
 

@@ -12,7 +12,7 @@ import signal as signals
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Optional
 
-from . import exit_codes
+from .contract import exit_codes
 
 SCHEMA = 1
 MAX_VERDICT = 3584  # bytes; the kubelet keeps 4,096

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Optional
 
-from . import rank_page
+from .ranks import rank_page
 
 
 class Facts(NamedTuple):

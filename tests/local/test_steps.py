@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from k8sddp.worker import rank_page
+from k8sddp.worker.ranks import rank_page
 
 pytest.importorskip("torch", reason="torch is not installed: pip install 'k8sddp[torch]'")
 pytestmark = pytest.mark.torch

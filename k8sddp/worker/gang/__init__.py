@@ -1,4 +1,4 @@
 """How the nodes of one job become a gang: state machines (`coordinator`, `member`), messages, wire format.
 
-The machines are pure. `server` and `dialer` carry the messages; they decide nothing.
+All of it is pure; `net` carries the messages.
 """

@@ -14,12 +14,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Optional, Union
 
-from k8sddp.worker import exit_codes, process_tree, root_cause
+from k8sddp.worker import root_cause
+from k8sddp.worker.contract import exit_codes
 
 from . import findings, ledger, messages, plan, ports, retrying, roster
 from .roster import LOCAL, Peer
 
-END_LIMIT = process_tree.LIMIT + 5.0  # seconds, beyond a grace, for a member to end its ranks
+END_LIMIT = 10.0  # seconds, beyond a grace, for a member to end its ranks: 5 s more than it takes at most
 LAST_NUMBER = 9999  # disruptions are free; this bounds them
 REMIND = 30.0  # seconds between two words to those who wait, at most; their patience begins anew with each
 

@@ -2,7 +2,7 @@
 
 The first failure to be heard of is seldom the first that was: so there is a short wait for a better one. A consequence
 never becomes the cause for good while a pod may still turn out to be lost: the network says so 20 s later than a rank
-that lost its peer (link.py). Whether such an attempt counts is the ledger's business.
+that lost its peer (net/link.py). Whether such an attempt counts is the ledger's business.
 """
 
 from __future__ import annotations

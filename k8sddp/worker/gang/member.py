@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Optional, Union
 
-from k8sddp.worker import exit_codes, root_cause
+from k8sddp.worker import root_cause
+from k8sddp.worker.contract import exit_codes
 
 from . import memory, messages
 

@@ -1,6 +1,6 @@
 """The page that a rank shares with its worker: how far it has come, in eight numbers of eight bytes.
 
-The worker makes the file (rank-N.page) before the rank starts; `worker/rank_page.py` reads it and holds the same table.
+The worker makes the file (rank-N.page) before the rank starts; `worker/ranks/rank_page.py` reads it by the same table.
 A step costs some 0.3 us. Counted are the steps of the first optimizer that steps, once each even where a subclass calls
 `super().step()`, and the entries into and exits from DDP's forward. A child that a rank forks counts nothing.
 """

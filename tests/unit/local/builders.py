@@ -8,7 +8,7 @@ from typing import Any
 
 from k8sddp.local import machine, pods
 from k8sddp.render import container_env
-from k8sddp.worker import node_env
+from k8sddp.worker.contract import node_env
 
 WAIT_FOREVER = "import signal; signal.pause()"
 DOWNWARD = {

@@ -10,7 +10,7 @@ import pytest
 
 from k8sddp import errors
 from k8sddp.local import checks
-from k8sddp.worker import node_env
+from k8sddp.worker.contract import node_env
 from tests.unit.local.builders import make_job, make_layout, make_machine
 
 POD_IP = {"name": node_env.POD_IP, "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}

@@ -6,7 +6,7 @@ import pytest
 
 from k8sddp import errors
 from k8sddp.local import devices
-from k8sddp.worker import node_env
+from k8sddp.worker.contract import node_env
 from tests.unit.local.builders import make_job, make_layout
 
 

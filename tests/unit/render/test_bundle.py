@@ -10,7 +10,8 @@ import pytest
 
 from k8sddp import constants, errors
 from k8sddp.render import bundle
-from k8sddp.worker import code_zip, exit_codes
+from k8sddp.worker import code_zip
+from k8sddp.worker.contract import exit_codes
 
 FILES = (
     bundle.CodeFile("train.py", b"print('hello')\n" * 100),
@@ -103,7 +104,7 @@ def test_worker_is_importable_from_its_zip(tmp_path):
     (tmp_path / "worker.pyz").write_bytes(bundle.worker_zip())
     program = (
         "import sys; zip = sys.argv[1]; sys.path[:0] = [zip, zip + '/k8sddp/worker/instrument'];"
-        "import k8sddp.worker.node_env, sitecustomize; print(k8sddp.worker.node_env.__file__, sitecustomize.__file__)"
+        "import k8sddp.worker.main as main, sitecustomize; print(main.__file__, sitecustomize.__file__)"
     )
     run = subprocess.run(
         [sys.executable, "-I", "-S", "-c", program, str(tmp_path / "worker.pyz")],
@@ -112,7 +113,7 @@ def test_worker_is_importable_from_its_zip(tmp_path):
         text=True,
     )
     package = tmp_path / "worker.pyz" / "k8sddp" / "worker"
-    assert f"{package}/node_env.py {package}/instrument/sitecustomize.py\n" == run.stdout, run.stderr
+    assert f"{package}/main.py {package}/instrument/sitecustomize.py\n" == run.stdout, run.stderr
 
 
 def test_worker_starts_from_its_zip(tmp_path):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k8sddp.render import container_env
-from k8sddp.worker import node_env
+from k8sddp.worker.contract import node_env
 from tests.unit.render import jobs
 
 KNOWN = {"A": "a", "B": "$(A) $$", "": "empty", "A.b-c d": "odd"}

@@ -7,7 +7,7 @@ import pytest
 
 from k8sddp import constants, errors, manifest, render
 from k8sddp.render import bundle, context
-from k8sddp.worker import exit_codes
+from k8sddp.worker.contract import exit_codes
 from tests.unit.render import jobs
 
 PATH = {"path": "."}

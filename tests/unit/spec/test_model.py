@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from k8sddp import spec
-from k8sddp.worker import node_env
+from k8sddp.worker.contract import node_env
 from k8sddp.worker.gang import ports
 
 from .jobs import make_job, problems, yaml_with

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from k8sddp import spec
 from k8sddp.errors import SpecError
 from k8sddp.spec import fields
-from k8sddp.worker import node_env
+from k8sddp.worker.contract import node_env
 
 from .jobs import make_job, make_text, yaml_with
 

@@ -14,8 +14,11 @@ from typing import Any
 
 import pytest
 
-from k8sddp.worker import attempt, loop, main, node_env, process_tree, rank_output, root_cause, shm
-from k8sddp.worker.launcher import rank_env
+from k8sddp.worker import main, root_cause
+from k8sddp.worker.contract import node_env
+from k8sddp.worker.net import loop
+from k8sddp.worker.ranks import attempt, process_tree, rank_output, shm
+from k8sddp.worker.ranks.launcher import rank_env
 from tests.unit.worker import gangs, workers
 
 LIMIT = 20.0  # seconds; only reached by a test that fails

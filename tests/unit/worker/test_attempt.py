@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from k8sddp.worker import process_tree, shm
+from k8sddp.worker.ranks import process_tree, shm
 from tests.unit.worker.attempts import TELLS, Node, apart
 
 

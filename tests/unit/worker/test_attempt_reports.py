@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from k8sddp.worker import attempt, root_cause
+from k8sddp.worker import root_cause
+from k8sddp.worker.ranks import attempt
 from tests.unit.worker.attempts import TELLS, Node, apart
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k8sddp.worker import http_server
+from k8sddp.worker.net import http_server
 
 ROUTES = {
     "/healthz": (http_server.TEXT, lambda: (200, "ok")),

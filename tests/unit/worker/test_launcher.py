@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from k8sddp.worker import launcher, node_env
-from k8sddp.worker.launcher import rank_env
+from k8sddp.worker.contract import node_env
+from k8sddp.worker.ranks import launcher
+from k8sddp.worker.ranks.launcher import rank_env
 from tests.unit.worker import gangs, workers
 
 

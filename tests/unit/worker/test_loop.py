@@ -7,7 +7,8 @@ import signal
 import socket
 import sys
 
-from k8sddp.worker import loop, process_tree
+from k8sddp.worker.net import loop
+from k8sddp.worker.ranks import process_tree
 
 
 def test_timers_fire_in_order_unless_cancelled() -> None:
@@ -68,7 +69,8 @@ def test_children_and_signals_reach_their_callbacks() -> None:
     """In a process of its own: exit codes as they are, signals as negative numbers, SIGTERM as a callback."""
     script = """
 import os, signal, sys
-from k8sddp.worker import loop, process_tree
+from k8sddp.worker.net import loop
+from k8sddp.worker.ranks import process_tree
 events = loop.Loop()
 events.handle_signals(lambda number: (print("signal", number), events.stop(0)))
 ended = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from k8sddp.worker import loop, names
+from k8sddp.worker.net import loop, names
 from tests.unit.worker import workers
 
 CLUSTER = "nameserver 10.96.0.10\nsearch team-a.svc.corp.example svc.corp.example corp.example\noptions ndots:2\n"
@@ -66,7 +66,8 @@ def test_what_a_worker_does_not_need_is_not_in_its_memory() -> None:
     script = """
 import sys
 heavy = {"ctypes", "encodings.idna", "shutil", "traceback", "unicodedata", "zipfile"} - set(sys.modules)
-from k8sddp.worker import loop, main, names
+from k8sddp.worker import main
+from k8sddp.worker.net import loop, names
 events = loop.Loop()
 names.resolve(events, "localhost", 80, lambda *_: events.stop(0))
 events.run()

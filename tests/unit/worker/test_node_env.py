@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from k8sddp.worker import node_env
+from k8sddp.worker.contract import node_env
 from tests.unit.worker import workers
 
 

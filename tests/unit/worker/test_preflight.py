@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from k8sddp.worker import node_env, preflight
+from k8sddp.worker import preflight
+from k8sddp.worker.contract import node_env
 from tests.unit.worker import workers
 
 

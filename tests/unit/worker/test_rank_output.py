@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k8sddp.worker import loop, rank_output
+from k8sddp.worker.net import loop
+from k8sddp.worker.ranks import rank_output
 
 
 @given(st.lists(st.binary(max_size=50) | st.sampled_from([b"\n", b"a\nb", b"\n\n"]), max_size=30))

@@ -6,7 +6,7 @@ import os
 import struct
 from pathlib import Path
 
-from k8sddp.worker import rank_page
+from k8sddp.worker.ranks import rank_page
 
 
 def test_an_empty_page_knows_nothing(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from k8sddp.worker import shm
+from k8sddp.worker.ranks import shm
 
 SEGMENT = (
     "import os, sys\n"

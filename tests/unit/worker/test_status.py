@@ -7,7 +7,8 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from k8sddp.worker import rank_page, status
+from k8sddp.worker import status
+from k8sddp.worker.ranks import rank_page
 from tests.unit.worker import workers
 
 FACTS = status.Facts(

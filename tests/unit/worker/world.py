@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from k8sddp.worker import exit_codes
+from k8sddp.worker.contract import exit_codes
 from k8sddp.worker.gang import coordinator, member, messages, roster
 from tests.unit.worker import gangs
 

@@ -7,7 +7,7 @@ per rank.
 
 from __future__ import annotations
 
-from k8sddp.worker import node_env
+from k8sddp.worker.contract import node_env
 from k8sddp.worker.gang import messages
 
 from . import direct, rank_env, spawn, torchrun

@@ -13,9 +13,9 @@ import os
 import socket
 from collections.abc import Callable
 
-from k8sddp.worker import loop, names
+from k8sddp.worker.gang import messages
 
-from . import link, messages
+from . import link, loop, names
 
 FIRST_PAUSE = 0.05
 LAST_PAUSE = 1.0

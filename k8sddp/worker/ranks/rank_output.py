@@ -13,7 +13,7 @@ import os
 import select
 from collections.abc import Callable
 
-from . import loop
+from k8sddp.worker.net import loop
 
 MAX_LINE = 64 * 1024
 READ_SIZE = 64 * 1024

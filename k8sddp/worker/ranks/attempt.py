@@ -18,8 +18,12 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Optional
 
-from . import launcher, loop, node_env, pidfds, process_tree, rank_output, rank_page, root_cause, shm
-from .gang import messages
+from k8sddp.worker import root_cause
+from k8sddp.worker.contract import node_env
+from k8sddp.worker.gang import messages
+from k8sddp.worker.net import loop
+
+from . import launcher, pidfds, process_tree, rank_output, rank_page, shm
 from .launcher import direct, rank_env
 
 GRACE_MARGIN = 3.0  # seconds of the pod's grace period kept for killing, the verdict and the log

@@ -13,7 +13,9 @@ import signal
 from collections.abc import Callable
 from typing import Optional
 
-from . import loop, process_tree
+from k8sddp.worker.net import loop
+
+from . import process_tree
 
 MAX_PIDS = 4096  # watched at a time; beyond that nothing is heard
 LAST_PID = 4194304  # PID_MAX_LIMIT of linux/threads.h

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Mapping
 from typing import NamedTuple, Optional
 
-from k8sddp.worker import node_env
+from k8sddp.worker.contract import node_env
 from k8sddp.worker.gang import messages
 
 SIOCGIFADDR = 0x8915  # linux/sockios.h: an interface's IPv4 address

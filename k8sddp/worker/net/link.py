@@ -10,9 +10,9 @@ import os
 import socket
 from collections.abc import Callable
 
-from k8sddp.worker import loop
+from k8sddp.worker.gang import messages, wire
 
-from . import messages, wire
+from . import loop
 
 HANDSHAKE_LIMIT = 5.0  # seconds until the first authenticated frame
 MAX_UNSENT = 1024 * 1024

@@ -9,9 +9,9 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
-from k8sddp.worker import loop
+from k8sddp.worker.gang import messages, roster
 
-from . import link, messages, roster
+from . import link, loop
 
 BACKLOG = 1024
 SPARE = 64  # connections beyond one per node: newcomers while their predecessors are still open, and strangers

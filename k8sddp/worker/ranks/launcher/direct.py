@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from k8sddp.worker import node_env
+from k8sddp.worker.contract import node_env
 from k8sddp.worker.gang import messages
 
 from . import rank_env

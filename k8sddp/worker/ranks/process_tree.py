@@ -14,7 +14,7 @@ import signal
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, Optional
 
-from . import loop
+from k8sddp.worker.net import loop
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 ROUND = 0.002  # seconds between two walks
@@ -22,7 +22,7 @@ PATIENT_ROUND = 0.02  # the same while only CLEANER is left
 CLEANER = b"torch_shm_manag"  # removes shared memory 2 s after its last user (torch/lib/libshm/manager.cpp), cut at 15
 PATIENCE = 4.0  # seconds for CLEANER, which a loaded machine keeps from its 2 s
 MAX_DEPTH = 64  # generations below the worker that are followed
-LIMIT = 5.0  # seconds after which what still lives is given up
+LIMIT = 5.0  # seconds after which what still lives is given up; the coordinator's END_LIMIT is longer
 
 
 def become_subreaper() -> bool:

@@ -7,7 +7,7 @@ Source of the flags: torch/distributed/run.py, the same from 2.4 on.
 
 from __future__ import annotations
 
-from k8sddp.worker import node_env
+from k8sddp.worker.contract import node_env
 from k8sddp.worker.gang import messages
 
 from . import rank_env

@@ -7,7 +7,7 @@ init_process_group wait for a store that nobody serves.
 
 from __future__ import annotations
 
-from k8sddp.worker import node_env
+from k8sddp.worker.contract import node_env
 from k8sddp.worker.gang import messages
 
 from . import rank_env
