@@ -16,7 +16,7 @@ from . import preflight, root_cause, status
 from .contract import exit_codes, node_env
 from .gang import coordinator, member, messages, plan, retrying, roster
 from .net import dialer, loop, names, server
-from .ranks import attempt, process_tree, rank_output, shm
+from .ranks import attempt, process_tree, rank_output, reports, shm
 from .ranks.launcher import rank_env
 
 LEAVE_LIMIT = process_tree.LIMIT + 5.0  # seconds that node 0 waits for followers to leave
@@ -249,7 +249,7 @@ class Driver:
                 terms.master_port,
             )
         )
-        reports = attempt.Reports(
+        listener = reports.Listener(
             failed=self._rank_failed,
             left=lambda rank: self._act(self._member.rank_left(rank)),
             complete=lambda: self._act(self._member.ranks_complete()),
@@ -257,7 +257,7 @@ class Driver:
         )
         folder = os.path.join(node.scratch_dir, "k8sddp-%s-%s" % (node.pod_name, os.urandom(4).hex()))
         self._ranks = attempt.NodeAttempt(
-            self._events, self._sink, node, folder=folder, memory=self._memory, reports=reports
+            self._events, self._sink, node, folder=folder, memory=self._memory, listener=listener
         )
         try:
             self._ranks.start(terms, self._words, place=self._place._replace(rank_dir=folder))

@@ -17,7 +17,7 @@ import pytest
 from k8sddp.worker import main, root_cause
 from k8sddp.worker.contract import node_env
 from k8sddp.worker.net import loop
-from k8sddp.worker.ranks import attempt, process_tree, rank_output, shm
+from k8sddp.worker.ranks import attempt, process_tree, rank_output, reports, shm
 from k8sddp.worker.ranks.launcher import rank_env
 from tests.unit.worker import gangs, workers
 
@@ -74,7 +74,7 @@ class Node:
     def start(self) -> attempt.NodeAttempt:
         """Start the next attempt."""
         self.number += 1
-        reports = attempt.Reports(
+        listener = reports.Listener(
             failed=self._failed,
             left=lambda rank: self.told.append(("left", rank)),
             complete=lambda: self.told.append(("complete", None)),
@@ -82,7 +82,7 @@ class Node:
         )
         folder = str(self.folder / f"attempt-{self.number}")
         ranks = attempt.NodeAttempt(
-            self.events, self.sink, self.node, folder=folder, memory=self.memory, reports=reports
+            self.events, self.sink, self.node, folder=folder, memory=self.memory, listener=listener
         )
         place = rank_env.Place(self.python, folder, main.instrument_dir(), self.environ)
         ranks.start(gangs.make_attempt(self.number), (str(self.folder / "train.py"),), place=place)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from k8sddp.worker import root_cause
-from k8sddp.worker.ranks import attempt
+from k8sddp.worker.ranks import reports
 from tests.unit.worker.attempts import TELLS, Node, apart
 
 
@@ -126,11 +126,11 @@ for rank in (1, 0):
         tell(event="process", pid=os.getpid(), child_pid=child.pid, local_rank=0, exit_code=3)
 sys.exit(1)
 """
-    attempt.LATE = 600.0  # so that torchrun's end comes first
+    reports.LATE = 600.0  # so that torchrun's end comes first
     node = Node(tmp_path, "", nproc_per_node="2")
     node.environ["PYTHONPATH"] = make_torchrun(tmp_path / "own", body)
     ranks = node.start()
-    node.run_until(lambda: bool(ranks._unknown))
+    node.run_until(lambda: bool(ranks._reports._unknown))
     (tmp_path / "attempt-0" / "rank-1-gone").touch()
     node.run_until(lambda: ("over", None) in node.told)
     assert {("failed", 0), ("left", 1)} == set(node.told[:-1])
