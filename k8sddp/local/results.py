@@ -7,19 +7,18 @@ an empty folder.
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from k8sddp.local import judge, signals
 from k8sddp.plan import failures
 from k8sddp.worker.contract import exit_codes
+from k8sddp.worker.contract import verdict as verdicts
 
 MAX_LOG: Final = 4096  # bytes that the kubelet reads of a termination log
-Verdict = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Result:
     state: Literal["complete", "failed", "interrupted"]
     reason: str  # of the Job's condition, as Kubernetes spells it; the signal's name after an interruption
     message: str
-    verdict: Verdict | None
+    verdict: verdicts.Verdict | None
     volumes: Mapping[str, Path]
 
 
@@ -42,14 +41,14 @@ def of_run(
     name: str,
     *,
     volumes: Mapping[str, Path],
-    verdicts: Mapping[str, Verdict],
+    written: Mapping[str, verdicts.Verdict],
     decision: judge.Decision | None,
     interrupted: signal.Signals | None,
     seconds: float,
 ) -> Result:
-    """Return the result of a run whose pods have all ended; `verdicts` by pod, in the order of their ends."""
+    """Return the result of a run whose pods have all ended, and left the verdicts `written`, by pod, in this order."""
     deciding = decision.end if decision else None
-    verdict = _verdict(verdicts, deciding)
+    verdict = _verdict(written, deciding)
     if interrupted is not None and decision is None:
         message = f"{name} interrupted by {interrupted.name} after {seconds:.1f} s"
         return Result(signals.exit_code(interrupted), "interrupted", interrupted.name, message, verdict, volumes)
@@ -74,22 +73,21 @@ def ending(end: judge.End) -> str:
     return f"pod {end.pod} exited with {end.code}"
 
 
-def read(path: Path) -> Verdict | None:
-    """Return the termination log of a pod that has ended, None where it wrote none."""
+def read(path: Path) -> verdicts.Verdict | None:
+    """Return the verdict of a pod that has ended, None where it wrote none."""
     try:
         with path.open("rb") as file:
-            verdict = json.loads(file.read(MAX_LOG))
-    except (OSError, ValueError):
+            return verdicts.parse(file.read(MAX_LOG))
+    except OSError:
         return None
-    return verdict if isinstance(verdict, dict) else None
 
 
-def _why(deciding: judge.End | None, verdict: Verdict | None) -> str:
+def _why(deciding: judge.End | None, verdict: verdicts.Verdict | None) -> str:
     if deciding is None:  # no pod decides a deadline
         return "spec.activeDeadlineSeconds is over"
-    first = (verdict or {}).get("first_failure")
-    if isinstance(first, Mapping) and first.get("message"):
-        return failures.told(str(first["message"]), first)
+    first = verdict.first_failure if verdict else None
+    if first and first.message:
+        return failures.with_exit_code(first.message, first)
     return ending(deciding)
 
 
@@ -100,9 +98,9 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _verdict(verdicts: Mapping[str, Verdict], deciding: judge.End | None) -> Verdict | None:
+def _verdict(written: Mapping[str, verdicts.Verdict], deciding: judge.End | None) -> verdicts.Verdict | None:
     """Return the verdict of the pod that decided, else the newest one that names a failure, else the newest."""
-    if deciding and deciding.pod in verdicts:
-        return verdicts[deciding.pod]
-    newest = list(verdicts.values())[::-1]
-    return next((verdict for verdict in newest if verdict.get("first_failure")), next(iter(newest), None))
+    if deciding and deciding.pod in written:
+        return written[deciding.pod]
+    newest = list(written.values())[::-1]
+    return next((verdict for verdict in newest if verdict.first_failure), next(iter(newest), None))

@@ -21,6 +21,7 @@ from k8sddp.local import machine as machines
 from k8sddp.local.results import Result
 from k8sddp.manifest import Manifest
 from k8sddp.worker.contract import exit_codes, node_env
+from k8sddp.worker.contract import verdict as verdicts
 
 PATIENCE: Final = keeper.SWEEP_LIMIT + 5.0  # seconds beyond the grace period in which a keeper must have ended
 
@@ -59,7 +60,7 @@ def run(
         return results.of_run(
             name,
             volumes=scratch.kept(layout),
-            verdicts=running.verdicts,
+            written=running.verdicts,
             decision=running.decision,
             interrupted=running.interrupted,
             seconds=time.monotonic() - running.started,
@@ -78,7 +79,7 @@ class _Run:
         report: Callable[[str], None],
         asked: Sequence[faults.Fault],
     ) -> None:
-        self.verdicts: dict[str, results.Verdict] = {}  # by pod, in the order of their ends
+        self.verdicts: dict[str, verdicts.Verdict] = {}  # by pod, in the order of their ends
         self.happened: set[faults.Fault] = set()
         self.decision: judge.Decision | None = None
         self.interrupted: Signals | None = None

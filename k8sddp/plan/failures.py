@@ -7,7 +7,6 @@ containers; the Job's own condition (deadline, a lost pod too many).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,6 +15,7 @@ from k8sddp import manifest
 from k8sddp.manifest import Manifest
 from k8sddp.plan import pods as pod_facts
 from k8sddp.worker.contract import exit_codes
+from k8sddp.worker.contract import verdict as verdicts
 
 # Why Kubernetes itself ends a container or pod (kubelet and pod garbage collector), and what the user can do
 _KILLED: Final[Mapping[str, str]] = {
@@ -52,58 +52,63 @@ MAX_MESSAGE: Final = 200
 
 
 @dataclass(frozen=True)
-class Failure:
-    """The first failure; `sentence` is empty where nothing failed."""
+class Diagnosis:
+    """The first failure as people read it; `sentence` is empty where nothing failed.
+
+    `cause` is the gang's own finding, None where the sentence is made of what Kubernetes says.
+    """
 
     sentence: str
     exit_code: int
-    traceback: str = ""
+    cause: verdicts.FirstFailure | None = None
+
+    @property
+    def traceback(self) -> str:
+        """Return the last lines of the failing rank's traceback or output."""
+        return (self.cause.traceback if self.cause else None) or ""
 
 
-NONE: Final = Failure("", 1)
+NONE: Final = Diagnosis("", 1)
 
 
-def first(job: Manifest, pods: Sequence[Manifest]) -> Failure:
+def first(job: Manifest, pods: Sequence[Manifest]) -> Diagnosis:
     """Return the first failure of a job that failed or is failing."""
     verdict = _verdict(pods)
     code = _exit_code(verdict, pods)
-    cause = verdict.get("first_failure") if verdict else None
+    cause = verdict.first_failure
     killed = _killed(job, _named(pods, cause))
-    if isinstance(cause, Mapping):
-        lost = cause.get("class") in ("lost", "infrastructure")
-        if killed and lost:
-            return Failure(killed, code)
+    if cause:
+        if killed and cause.kind in ("lost", "infrastructure"):
+            return Diagnosis(killed, code)
         hungry = _out_of_memory(job, pods, cause)
         if hungry:
-            return Failure(hungry, code)
-        message = _text(cause.get("message"))
-        if message:
-            return Failure(told(message, cause), code, str(cause.get("traceback") or ""))
+            return Diagnosis(hungry, code)
+        if cause.message:
+            return Diagnosis(with_exit_code(_text(cause.message), cause), code, cause)
     condition = manifest.condition(job, "Failed") or manifest.condition(job, "FailureTarget") or {}
     if condition.get("reason") == "DeadlineExceeded":
-        return Failure(_job_sentence(job, condition), code)
-    return Failure(killed or _by_exit_code(pods) or _job_sentence(job, condition), code)
+        return Diagnosis(_job_sentence(job, condition), code)
+    return Diagnosis(killed or _by_exit_code(pods) or _job_sentence(job, condition), code)
 
 
-def told(message: str, cause: Mapping[str, Any]) -> str:
+def with_exit_code(message: str, cause: verdicts.FirstFailure) -> str:
     """Return the worker's sentence for a first failure; an exception's lacks the rank's exit code, so it is added."""
-    code = cause.get("exit_code")
-    has_code = cause.get("class") == "exception" and isinstance(code, int) and code > 0
-    return f"{message} (exit code {code})" if has_code else message
+    has_code = cause.kind == "exception" and (cause.exit_code or 0) > 0
+    return f"{message} (exit code {cause.exit_code})" if has_code else message
 
 
 def history(pods: Iterable[Manifest]) -> tuple[str, ...]:
     """Return one line for each attempt that ended before the last one, as the gang's verdict tells them."""
     for pod in sorted(pods, key=pod_facts.index_of):
-        entries = verdict_of(pod).get("history")
-        if isinstance(entries, Sequence) and not isinstance(entries, str) and entries:
-            return tuple(_earlier(one) for one in entries if isinstance(one, Mapping))
+        entries = verdict_of(pod).history
+        if entries:
+            return tuple(map(_earlier, entries))
     return ()
 
 
-def _earlier(entry: Mapping[str, Any]) -> str:
-    free = " (a disruption, not counted)" if entry.get("counted") is False else ""
-    return f"attempt {entry.get('attempt')} ended: {_text(entry.get('message'))}{free}"
+def _earlier(entry: verdicts.PastAttempt) -> str:
+    free = " (a disruption, not counted)" if entry.counted is False else ""
+    return f"attempt {entry.attempt} ended: {_text(entry.message)}{free}"
 
 
 def loss(pod: Manifest) -> str:
@@ -123,27 +128,23 @@ def loss(pod: Manifest) -> str:
     return f"{_who(pod)} was lost" + (f" (exit code {code})" if code is not None else "")
 
 
-def verdict_of(pod: Manifest) -> Mapping[str, Any]:
-    """Return the worker's verdict in the pod's termination message, empty where there is none that can be read."""
+def verdict_of(pod: Manifest) -> verdicts.Verdict:
+    """Return the worker's verdict in the pod's termination message, an empty one where there is none to be read."""
     ended = pod_facts.terminated(pod) or {}
-    try:
-        found = json.loads(str(ended.get("message") or ""))
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return verdicts.parse(str(ended.get("message") or "")) or verdicts.NONE
 
 
-def _verdict(pods: Iterable[Manifest]) -> Mapping[str, Any]:
+def _verdict(pods: Iterable[Manifest]) -> verdicts.Verdict:
     """Return the verdict that decided: of the pod whose exit code is final, else of the lowest index that has one."""
     found = [(pod, verdict_of(pod)) for pod in pods]
-    with_cause = [(pod, one) for pod, one in found if isinstance(one.get("first_failure"), Mapping)]
+    with_cause = [(pod, one) for pod, one in found if one.first_failure]
     with_cause.sort(key=lambda pair: (not _is_final(_code(pair[0])), pod_facts.index_of(pair[0])))
-    return with_cause[0][1] if with_cause else {}
+    return with_cause[0][1] if with_cause else verdicts.NONE
 
 
-def _named(pods: Sequence[Manifest], cause: object) -> Sequence[Manifest]:
+def _named(pods: Sequence[Manifest], cause: verdicts.FirstFailure | None) -> Sequence[Manifest]:
     """Return the pod that the verdict names, all where it names none: another may have ended in an earlier attempt."""
-    name = cause.get("pod") if isinstance(cause, Mapping) else None
+    name = cause.pod if cause else ""
     return [pod for pod in pods if pod["metadata"]["name"] == name] if name else pods
 
 
@@ -161,14 +162,14 @@ def _killed(job: Manifest, pods: Iterable[Manifest]) -> str:
     return ""
 
 
-def _out_of_memory(job: Manifest, pods: Iterable[Manifest], cause: Mapping[str, Any]) -> str:
+def _out_of_memory(job: Manifest, pods: Iterable[Manifest], cause: verdicts.FirstFailure) -> str:
     """Return the sentence for a rank that the kernel killed, where Kubernetes confirms that its memory was used up."""
     for pod in pods:
         ended = pod_facts.terminated(pod) or {}
-        if pod["metadata"]["name"] == cause.get("pod") and ended.get("reason") == "OOMKilled":
-            if cause.get("signal") != "SIGKILL" or cause.get("rank") is None:
+        if pod["metadata"]["name"] == cause.pod and ended.get("reason") == "OOMKilled":
+            if cause.signal != "SIGKILL" or cause.rank is None:
                 return ""
-            return f"rank {cause['rank']} in {_who(pod)} {_KILLED['OOMKilled'].format(limit=_memory_limit(job))}"
+            return f"rank {cause.rank} in {_who(pod)} {_KILLED['OOMKilled'].format(limit=_memory_limit(job))}"
     return ""
 
 
@@ -179,9 +180,9 @@ def _by_exit_code(pods: Iterable[Manifest]) -> str:
         if code is None or code == exit_codes.COMPLETE or code in exit_codes.IGNORED:
             continue
         ended = pod_facts.terminated(pod) or {}
-        said = _text(ended.get("message"))
+        said = _text(ended.get("message")) if verdict_of(pod) is verdicts.NONE else ""
         signal = f" (killed by signal {code - 128})" if 128 < code < 160 else ""
-        return f"{_who(pod)} exited with code {code}{signal}" + (f": {said}" if said and not verdict_of(pod) else "")
+        return f"{_who(pod)} exited with code {code}{signal}" + (f": {said}" if said else "")
     return ""
 
 
@@ -192,10 +193,9 @@ def _job_sentence(job: Manifest, condition: Mapping[str, Any]) -> str:
     return f"the Job failed: {text.format(deadline=deadline)}; no pod is left that says more"
 
 
-def _exit_code(verdict: Mapping[str, Any], pods: Iterable[Manifest]) -> int:
-    said = verdict.get("exit_code")
-    if isinstance(said, int) and 0 < said < 256 and said not in exit_codes.IGNORED:
-        return said
+def _exit_code(verdict: verdicts.Verdict, pods: Iterable[Manifest]) -> int:
+    if 0 < verdict.exit_code < 256 and verdict.exit_code not in exit_codes.IGNORED:
+        return verdict.exit_code
     codes = [code for code in map(_code, sorted(pods, key=_finished_at)) if code and code not in exit_codes.IGNORED]
     return next((code for code in codes if _is_final(code)), codes[0] if codes else 1)
 

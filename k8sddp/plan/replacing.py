@@ -21,6 +21,7 @@ from k8sddp import constants, manifest
 from k8sddp.manifest import Manifest
 from k8sddp.plan import failures
 from k8sddp.plan import pods as pod_facts
+from k8sddp.worker.contract import verdict as verdicts
 
 FINALIZER: Final = "batch.kubernetes.io/job-tracking"
 INDEX_ENV: Final = "JOB_COMPLETION_INDEX"
@@ -89,7 +90,7 @@ def may_be_replaced(job: Manifest, pod: Manifest) -> bool:
     A follower leaves with the same code when the gang failed and when it was stopped: its verdict tells which.
     """
     action = _action(job, pod)
-    if action in ("FailJob", "FailIndex") or failures.verdict_of(pod).get("outcome") in ("complete", "failed"):
+    if action in ("FailJob", "FailIndex") or failures.verdict_of(pod).outcome in verdicts.DECIDED:
         return False  # the gang has its end; a newcomer would only be sent away
     limit = job["spec"].get("backoffLimitPerIndex")
     return action == "Ignore" or limit is None or counts(job, pod)[0] <= int(limit)

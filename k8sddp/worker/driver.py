@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Optional, Union
 
 from . import preflight, root_cause, status
 from .contract import exit_codes, node_env
+from .contract import verdict as verdicts
 from .gang import coordinator, member, messages, plan, retrying, roster
 from .net import dialer, loop, names, server
 from .ranks import attempt, process_tree, rank_output, reports, shm
@@ -290,7 +291,7 @@ class Driver:
 
     # The end ------------------------------------------------------------------------------------------------------
 
-    def _exit(self, verdict: Mapping[str, object], code: int) -> None:
+    def _exit(self, verdict: verdicts.Verdict, code: int) -> None:
         self._leaving = True
         self._code = code
         record(self._node.termination_log, verdict, self._sink)
@@ -299,7 +300,7 @@ class Driver:
             self._dialer.close()
             self._events.after(0.0, lambda: self._events.stop(code))
         else:
-            waits = verdict.get("outcome") != "stopped"
+            waits = verdict.outcome != verdicts.STOPPED
             seen = KUBELET_LIMIT if waits and names.has_kubelet(self._node.pod_ip) else 0.0
             self._leave_last(self._events.now() + (LEAVE_LIMIT if waits else FLUSH_LIMIT), seen)
 
@@ -328,10 +329,10 @@ class Driver:
         self._act(self._member.tick(now))
 
 
-def record(path: str, verdict: Mapping[str, object], sink: rank_output.Sink) -> None:
+def record(path: str, verdict: verdicts.Verdict, sink: rank_output.Sink) -> None:
     """Write the termination log; a log that cannot be written must not change the exit code."""
     try:
         with open(path, "wb") as file:
-            file.write(root_cause.encode(verdict))
+            file.write(verdicts.encode(verdict))
     except OSError as error:
         sink.say("the termination log %s cannot be written: %s" % (path, error.strerror))

@@ -15,6 +15,7 @@ from typing import Optional
 
 from . import code_zip, driver, preflight, root_cause, status
 from .contract import node_env
+from .contract import verdict as verdicts
 from .gang import messages
 from .net import http_server, loop
 from .ranks import process_tree, rank_output
@@ -142,7 +143,8 @@ def _refuse(
     pod = pod or environ.get(node_env.POD_NAME, "") or "unknown"
     failure = root_cause.Failure(kind, rank, pod, kube_node, detail=detail)
     code = root_cause.exit_code(failure)
-    verdict = root_cause.verdict(environ.get(node_env.JOB, ""), "failed", attempt=0, code=code, failures=(failure,))
+    job = environ.get(node_env.JOB, "")
+    verdict = root_cause.verdict(job, verdicts.FAILED, attempt=0, code=code, failures=(failure,))
     sink.say("%s (exit %d)" % (root_cause.summary(verdict), code))
     path = environ.get(node_env.TERMINATION_LOG, "")
     if path:

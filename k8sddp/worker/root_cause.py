@@ -1,21 +1,19 @@
-"""Who failed first: failures as values, which of them are mere victims, and the verdict that outlives the pod.
+"""Who failed first: failures as values, which of them are mere victims, and the words for both.
 
 A rank that dies tears the others down with it: their "connection closed by peer" is a consequence and never the cause
 while a better candidate exists. Among candidates the coordinator's order of receipt counts; clocks are not compared.
-The verdict is one JSON object of at most 3.5 KiB: the kubelet cuts longer termination messages into broken JSON.
+What outlives the pod of all this is contract/verdict.py's.
 """
 
 from __future__ import annotations
 
-import json
 import signal as signals
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Optional
 
 from .contract import exit_codes
+from .contract import verdict as verdicts
 
-SCHEMA = 1
-MAX_VERDICT = 3584  # bytes; the kubelet keeps 4,096
 MAX_VICTIMS = 48
 MAX_TEXT = 400
 MAX_SENT = 3000  # characters, of up to twelve bytes of JSON: two such texts fit in a message (gang/wire.py)
@@ -143,65 +141,41 @@ def verdict(
     spent: int = 0,
     max_attempts: int = 0,
     history: Sequence[Mapping[str, object]] = (),
-) -> Mapping[str, object]:
+) -> verdicts.Verdict:
     """Return the verdict.
 
-    `outcome` is complete or failed, of the job, or stopped, of this node alone. `failures` are those of the last
-    attempt, in the order of their receipt; `cause`, by default the first of them, is named. `history` tells how the
-    attempts before it ended; `spent` of `max_attempts` count, 0 of 0 where that is not known.
+    `failures` are those of the last attempt, in the order of their receipt; `cause`, by default the first of them, is
+    named. `history` tells how the attempts before it ended (memory.Entry).
     """
     if cause is None and failures:
         cause = first(failures)
     victims = sorted({f.rank for f in failures if f.rank is not None and cause and f.rank != cause.rank})
-    return {
-        "schema": SCHEMA,
-        "job": job,
-        "outcome": outcome,
-        "attempt": attempt,
-        "exit_code": code,
-        "first_failure": _public(cause) if cause else None,
-        "victims": victims[:MAX_VICTIMS],
-        "spent": spent,
-        "max_attempts": max_attempts,
-        "history": list(history),
-    }
+    return verdicts.Verdict(
+        job=job,
+        outcome=outcome,
+        attempt=attempt,
+        exit_code=code,
+        first_failure=_public(cause) if cause else None,
+        victims=tuple(victims[:MAX_VICTIMS]),
+        spent=spent,
+        max_attempts=max_attempts,
+        history=verdicts.history(history),
+    )
 
 
-def encode(record: Mapping[str, object]) -> bytes:
-    """Return a verdict as sorted JSON of at most MAX_VERDICT bytes.
-
-    The oldest attempts are given up first, then the traceback's head, then the ends of the other texts.
-    """
-    cause = record.get("first_failure")
-    text = json.dumps(record, sort_keys=True).encode("ascii")
-    history = record.get("history")
-    while len(text) > MAX_VERDICT and isinstance(history, list) and history:
-        history = history[1:]
-        record = {**record, "history": history}
-        text = json.dumps(record, sort_keys=True).encode("ascii")
-    for field in ("traceback", "exception", "message", "kube_node", "pod"):
-        while len(text) > MAX_VERDICT and isinstance(cause, Mapping) and cause.get(field):
-            excess = max(1, (len(text) - MAX_VERDICT) // 12)  # a character is up to twelve bytes of JSON
-            value = str(cause[field])
-            cause = {**cause, field: value[excess:] if field == "traceback" else value[:-excess]}
-            text = json.dumps({**record, "first_failure": cause}, sort_keys=True).encode("ascii")
-    return text
-
-
-def summary(record: Mapping[str, object]) -> str:
+def summary(verdict: verdicts.Verdict) -> str:
     """Return a verdict as one line for the log."""
-    cause = record.get("first_failure")
-    reason = ": %s" % cause.get("message") if isinstance(cause, Mapping) else ""
-    if record.get("outcome") == "stopped":
-        return "this node leaves job %s%s" % (record.get("job"), reason or ": it was asked to stop")
-    victims = record.get("victims")
+    first_failure = verdict.first_failure
+    reason = ": %s" % first_failure.message if first_failure else ""
+    if verdict.outcome == verdicts.STOPPED:
+        return "this node leaves job %s%s" % (verdict.job, reason or ": it was asked to stop")
     others = ""
-    if isinstance(victims, list) and victims:
-        others = "; rank%s %s followed" % ("s" if len(victims) > 1 else "", ", ".join(map(str, victims)))
-    spent, most = record.get("spent"), record.get("max_attempts")
-    if record.get("outcome") == "failed" and isinstance(most, int) and most > 1:
-        others += "; %s of %d attempts used" % (spent, most)
-    return "job %s %s%s%s" % (record.get("job"), record.get("outcome"), reason, others)
+    if verdict.victims:
+        plural = "s" if len(verdict.victims) > 1 else ""
+        others = "; rank%s %s followed" % (plural, ", ".join(map(str, verdict.victims)))
+    if verdict.outcome == verdicts.FAILED and verdict.max_attempts > 1:
+        others += "; %d of %d attempts used" % (verdict.spent, verdict.max_attempts)
+    return "job %s %s%s%s" % (verdict.job, verdict.outcome, reason, others)
 
 
 def to_record(failure: Failure) -> dict[str, object]:
@@ -241,20 +215,20 @@ def from_record(record: Mapping[str, object]) -> Failure:
     )
 
 
-def _public(failure: Failure) -> dict[str, object]:
-    return {
-        "rank": failure.rank,
-        "node_rank": failure.node_rank,
-        "pod": failure.pod,
-        "kube_node": failure.kube_node,
-        "class": failure.kind,
-        "exit_code": failure.exit_code,
-        "signal": failure.signal,
-        "exception": _one_line(failure.exception) if failure.exception else None,
-        "traceback": failure.traceback[-3000:] if failure.traceback else None,
-        "last_step": failure.last_step,
-        "message": sentence(failure),
-    }
+def _public(failure: Failure) -> verdicts.FirstFailure:
+    return verdicts.FirstFailure(
+        kind=failure.kind,
+        message=sentence(failure),
+        rank=failure.rank,
+        node_rank=failure.node_rank,
+        pod=failure.pod,
+        kube_node=failure.kube_node,
+        exit_code=failure.exit_code,
+        signal=failure.signal,
+        exception=_one_line(failure.exception) if failure.exception else None,
+        traceback=failure.traceback[-MAX_SENT:] if failure.traceback else None,
+        last_step=failure.last_step,
+    )
 
 
 def _one_line(text: str) -> str:

@@ -16,6 +16,7 @@ from typing import NamedTuple, Optional, Union
 
 from k8sddp.worker import root_cause
 from k8sddp.worker.contract import exit_codes
+from k8sddp.worker.contract import verdict as verdicts
 
 from . import findings, ledger, messages, plan, ports, retrying, roster
 from .roster import LOCAL, Peer
@@ -201,9 +202,10 @@ class Coordinator:
         cause = roster.failure(join, "lost", "superseded by pod %s" % newer)
         code = exit_codes.FOLLOWER_LEAVES
         verdict = root_cause.verdict(
-            self._plan.job, "stopped", attempt=max(0, self._number), code=code, failures=(cause,)
+            self._plan.job, verdicts.STOPPED, attempt=max(0, self._number), code=code, failures=(cause,)
         )
-        return [Send(peer, messages.End(verdict, code, grace=False)), Close(peer), Note(root_cause.sentence(cause))]
+        end = messages.End(verdicts.to_record(verdict), code, grace=False)
+        return [Send(peer, end), Close(peer), Note(root_cause.sentence(cause))]
 
     def _advance(self, now: float) -> list[Effect]:
         """Go on to the next phase when everything that it waits for is there."""
@@ -256,7 +258,7 @@ class Coordinator:
             self._complete[join.node_rank] = join
             self._finished.add(peer)
             if len(self._complete) == self._own.nnodes:
-                return self._conclude("complete", exit_codes.COMPLETE)
+                return self._conclude(verdicts.COMPLETE, exit_codes.COMPLETE)
             return self._failing(now) if self._findings.failures else []
         return []
 
@@ -364,13 +366,13 @@ class Coordinator:
         )
         pod = self._own.pod if node == 0 else "never seen"
         cause = root_cause.Failure("infrastructure", node, pod, "", detail=detail)
-        return effects + self._conclude("stopped", exit_codes.INFRASTRUCTURE, cause=cause)
+        return effects + self._conclude(verdicts.STOPPED, exit_codes.INFRASTRUCTURE, cause=cause)
 
     def _conclude_failed(self, cause: root_cause.Failure, *, counts: bool = False) -> list[Effect]:
         code = root_cause.exit_code(cause)
         if code == exit_codes.INFRASTRUCTURE:
             code = exit_codes.FAILED  # 75 would let the Job begin anew, with a budget that it does not have
-        return self._conclude("failed", code, cause=cause, counts=counts)
+        return self._conclude(verdicts.FAILED, code, cause=cause, counts=counts)
 
     def _conclude(
         self, outcome: str, code: int, *, cause: Optional[root_cause.Failure] = None, counts: bool = False
@@ -378,10 +380,11 @@ class Coordinator:
         """End the job, or where node 0 has given up only its part: the Job makes another one, which asks the others."""
         known = self._findings.failures if self._phase == RUNNING or cause == self._ledger.cause else ()
         verdict = self._ledger.verdict(self._plan.job, outcome, code, cause, failures=known, counts=counts)
-        alone = outcome == "stopped" and self._ledger.number >= 0
-        self._phase, self._verdict = OVER, None if alone else verdict
+        record = verdicts.to_record(verdict)
+        alone = outcome == verdicts.STOPPED and self._ledger.number >= 0
+        self._phase, self._verdict = OVER, None if alone else record
         effects: list[Effect] = []
         for peer in [LOCAL] if alone else sorted({LOCAL, *self._roster.peers}):
-            own = code if peer == LOCAL or outcome == "complete" else exit_codes.FOLLOWER_LEAVES
-            effects.append(Send(peer, messages.End(verdict, own, grace=False)))
+            own = code if peer == LOCAL or outcome == verdicts.COMPLETE else exit_codes.FOLLOWER_LEAVES
+            effects.append(Send(peer, messages.End(record, own, grace=False)))
         return effects

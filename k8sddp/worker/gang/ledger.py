@@ -11,10 +11,11 @@ attempts that count: a floor, not exact (docs/protocol.md).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Optional
 
 from k8sddp.worker import root_cause
+from k8sddp.worker.contract import verdict as verdicts
 
 from . import memory, messages, roster
 
@@ -145,7 +146,7 @@ class Ledger:
         *,
         failures: Sequence[root_cause.Failure],
         counts: bool,
-    ) -> Mapping[str, object]:
+    ) -> verdicts.Verdict:
         """Return the verdict, where the attempt that runs `counts` too; the history leaves out what `cause` tells."""
         told = self._number if cause is not None and cause == self._cause else -1
         return root_cause.verdict(

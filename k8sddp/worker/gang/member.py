@@ -11,11 +11,12 @@ The exit code is decided once. Only the coordinator's word lets a member end wit
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Optional, Union
 
 from k8sddp.worker import root_cause
 from k8sddp.worker.contract import exit_codes
+from k8sddp.worker.contract import verdict as verdicts
 
 from . import memory, messages
 
@@ -56,7 +57,7 @@ class Note(NamedTuple):
 class Exit(NamedTuple):
     """Record `verdict` and leave with `code`."""
 
-    verdict: Mapping[str, object]
+    verdict: verdicts.Verdict
     code: int
 
 
@@ -185,7 +186,7 @@ class Member:
         if self._state == LEAVING:
             return [EndRanks(grace=False)]
         code = exit_codes.STOPPED
-        verdict = root_cause.verdict(self._job, "stopped", attempt=max(0, self._memory.attempt), code=code)
+        verdict = root_cause.verdict(self._job, verdicts.STOPPED, attempt=max(0, self._memory.attempt), code=code)
         goodbye: list[Effect] = [Tell(messages.Leaving(reason))] if self._connected else []
         self._stopping = True
         return goodbye + self._leave(Exit(verdict, code), grace=True)
@@ -247,10 +248,11 @@ class Member:
         return [Note(self._summary(message)), EndRanks(message.grace)]
 
     def _told_end(self, message: messages.End) -> list[Effect]:
+        verdict = verdicts.from_record(message.verdict)
         if self._state != LEAVING:
-            return self._leave(Exit(message.verdict, message.code), grace=message.grace)
-        if self._stopping and message.verdict.get("outcome") in ("complete", "failed"):
-            self._end = Exit(message.verdict, message.code)  # the job had its end before this pod was asked to stop
+            return self._leave(Exit(verdict, message.code), grace=message.grace)
+        if self._stopping and verdict.outcome in verdicts.DECIDED:
+            self._end = Exit(verdict, message.code)  # the job had its end before this pod was asked to stop
         return []
 
     def _summary(self, message: messages.Ended) -> str:
@@ -278,7 +280,7 @@ class Member:
     def _failed(self, failure: root_cause.Failure, code: int) -> Exit:
         verdict = root_cause.verdict(
             self._job,
-            "failed",
+            verdicts.FAILED,
             attempt=max(0, self._memory.attempt),
             code=root_cause.exit_code(failure),
             failures=(failure,),

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from k8sddp.plan import failures
+from k8sddp.worker.contract import verdict as verdicts
 from tests.unit.plan.observed import make_ended_pod, make_job, make_pod, make_verdict
 
 FAILED = make_job(conditions={"Failed": "PodFailurePolicy"})
@@ -14,7 +15,7 @@ RAISED = "rank 1 (pod digits-1, node node-b) raised ValueError: bad"
 SENTENCE = f"{RAISED} (exit code 1)"
 
 
-def first(*pods: Any, job: Any = FAILED) -> failures.Failure:
+def first(*pods: Any, job: Any = FAILED) -> failures.Diagnosis:
     """Return the first failure of the failed job."""
     return failures.first(job, pods)
 
@@ -23,7 +24,7 @@ def test_verdict_of_the_gang_is_believed() -> None:
     """The coordinator saw all nodes; its sentence, traceback and code are passed on."""
     said = make_verdict(exit_code=3, message=RAISED, traceback="line 1\nline 2")
     found = first(make_ended_pod(0, exit_code=3, message=said), make_ended_pod(1, exit_code=79, message=said))
-    assert failures.Failure(SENTENCE, 3, "line 1\nline 2") == found
+    assert (SENTENCE, 3, "line 1\nline 2") == (found.sentence, found.exit_code, found.traceback)
 
 
 @pytest.mark.parametrize(
@@ -32,20 +33,22 @@ def test_verdict_of_the_gang_is_believed() -> None:
         ({"exit_code": 1}, " (exit code 1)"),
         ({"exit_code": -6}, ""),
         ({"exit_code": None}, ""),
-        ({"exit_code": 3, "class": "exit"}, ""),
+        ({"exit_code": 3, "kind": "exit"}, ""),
     ],
     ids=["an exception", "killed after it", "unknown", "an exit says it itself"],
 )
 def test_an_exception_is_told_with_its_exit_code(cause: dict[str, Any], code: str) -> None:
     """Rank, exception and exit code in one sentence."""
-    assert f"{RAISED}{code}" == failures.told(RAISED, {"class": "exception", **cause})
+    first_failure = verdicts.FirstFailure("exception", RAISED)._replace(**cause)
+    assert f"{RAISED}{code}" == failures.with_exit_code(RAISED, first_failure)
 
 
 def test_verdict_of_the_pod_with_the_final_code_wins() -> None:
     """A follower may have seen only the end of its connection."""
     follower = make_ended_pod(0, exit_code=79, message=make_verdict(exit_code=79, message="node 1 left"))
     decided = make_ended_pod(1, exit_code=1, message=make_verdict(exit_code=1, message=RAISED))
-    assert failures.Failure(SENTENCE, 1) == first(follower, decided)
+    found = first(follower, decided)
+    assert (SENTENCE, 1) == (found.sentence, found.exit_code)
 
 
 def test_out_of_memory_is_named_where_the_gang_only_saw_a_lost_node() -> None:

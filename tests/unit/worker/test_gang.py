@@ -157,7 +157,7 @@ class Job(RuleBasedStateMachine):
         for pod in self.world.pods:
             assert len(set(pod.verdicts)) <= 1
             if pod.exit is not None and pod.exit.code == 0:
-                assert pod.exit.verdict["outcome"] == "complete"
+                assert pod.exit.verdict.outcome == "complete"
 
     def teardown(self) -> None:
         """When the faults stop, the job ends; without a failure it completes."""

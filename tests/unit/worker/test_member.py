@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from k8sddp.worker.contract import verdict as verdicts
 from k8sddp.worker.gang import member, memory, messages
 from tests.unit.worker import gangs
 
@@ -36,7 +37,7 @@ def test_a_member_joins_runs_and_completes() -> None:
     assert [member.Tell(messages.Complete(0))] == one.ranks_complete()
     assert not one.ending
     assert [member.EndRanks(grace=False)] == one.received(messages.End({"outcome": "complete"}, 0, False), 2.0)
-    assert [member.Exit({"outcome": "complete"}, 0)] == one.ranks_ended((), 99.0)
+    assert [member.Exit(verdicts.from_record({"outcome": "complete"}), 0)] == one.ranks_ended((), 99.0)
 
 
 def test_it_dials_until_the_join_timeout() -> None:
@@ -47,7 +48,7 @@ def test_it_dials_until_the_join_timeout() -> None:
     assert [member.EndRanks(grace=False)] == one.tick(gangs.TIMEOUT)
     end = exit_of(one.ranks_ended((), 99.0))
     assert 75 == end.code
-    assert "node 0 was not reached within 600 s: refused" in str(end.verdict["first_failure"])
+    assert "node 0 was not reached within 600 s: refused" in str(end.verdict.first_failure)
 
 
 def test_a_stranger_does_not_keep_it_waiting() -> None:
@@ -78,7 +79,7 @@ def test_if_node_0_does_not_come_back_node_1_carries_the_result(node_rank: int, 
     one.tick(6.0 + gangs.TIMEOUT)
     end = exit_of(one.ranks_ended((), 999.0))
     assert code == end.code
-    assert "digits-0" in str(end.verdict["first_failure"])
+    assert "digits-0" in str(end.verdict.first_failure)
 
 
 def test_a_loss_that_may_be_the_last_is_waited_for_as_long_as_any() -> None:
@@ -145,7 +146,7 @@ def test_processes_that_cannot_be_ended_end_the_pod() -> None:
     one.ranks_ended((17, 18), 10.0)
     end = exit_of(one.ranks_ended((17, 18), 15.0))
     assert 75 == end.code
-    assert "2 processes of the last attempt cannot be ended: pids 17, 18" in str(end.verdict["first_failure"])
+    assert "2 processes of the last attempt cannot be ended: pids 17, 18" in str(end.verdict.first_failure)
 
 
 @pytest.mark.parametrize(("outcome", "code"), [("failed", 3), ("complete", 0)])

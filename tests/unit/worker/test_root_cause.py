@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k8sddp.worker import root_cause
+from k8sddp.worker.contract import verdict as verdicts
 from tests.unit.worker import gangs
-
-TEXT = st.text(max_size=5000)
 
 
 def make_failure(**changes: object) -> root_cause.Failure:
@@ -114,26 +113,6 @@ def test_the_class_decides_the_exit_code(failure: root_cause.Failure, code: int)
     assert code == root_cause.exit_code(failure)
 
 
-@given(TEXT, TEXT, TEXT, st.integers(0, 5000))
-def test_a_verdict_fits_the_termination_log(exception: str, trace: str, pod: str, ranks: int) -> None:
-    """Whatever the texts, it is JSON of at most 3.5 KiB with all its keys."""
-    cause = make_failure(kind="exception", exception=exception, traceback=trace, pod=pod, exit_code=1)
-    others = [make_failure(rank=rank, weight=root_cause.VICTIM) for rank in range(10, ranks, 7)]
-    record = root_cause.verdict("digits", "failed", attempt=0, code=1, failures=[cause, *others])
-    text = root_cause.encode(record)
-    assert len(text) <= root_cause.MAX_VERDICT
-    decoded = json.loads(text)
-    assert (sorted(record), 5) == (sorted(decoded), decoded["first_failure"]["rank"])
-
-
-def test_the_end_of_a_traceback_is_kept() -> None:
-    """The line that raised is worth more than where the program began."""
-    trace = "".join(f'  File "train.py", line {i}, in f\n' for i in range(500)) + "ValueError: bad\n"
-    cause = make_failure(kind="exception", exception="ValueError: bad", traceback=trace)
-    record = json.loads(root_cause.encode(root_cause.verdict("digits", "failed", attempt=0, code=1, failures=[cause])))
-    assert record["first_failure"]["traceback"].endswith("line 499, in f\nValueError: bad\n")
-
-
 @given(
     st.dictionaries(
         st.sampled_from(root_cause.Failure._fields), st.none() | st.text() | st.integers() | st.lists(st.text())
@@ -143,7 +122,7 @@ def test_a_members_report_is_read_tolerantly(record: dict[str, object]) -> None:
     """Fields of the wrong type are left out; what comes out can always be told and encoded."""
     failure = root_cause.weigh(root_cause.from_record(record))
     assert root_cause.sentence(failure)
-    assert root_cause.encode(root_cause.verdict("x", "failed", attempt=0, code=1, failures=[failure]))
+    assert verdicts.encode(root_cause.verdict("x", "failed", attempt=0, code=1, failures=[failure]))
 
 
 def test_a_failure_survives_the_way_to_the_coordinator() -> None:

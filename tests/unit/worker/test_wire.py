@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k8sddp.worker import root_cause
+from k8sddp.worker.contract import verdict as verdicts
 from k8sddp.worker.gang import memory, messages, wire
 from tests.unit.worker import gangs
 
@@ -120,7 +121,7 @@ def test_the_longest_messages_fit() -> None:
         messages.Failed(3, root_cause.to_record(failure)),
     ):
         assert [messages.encode(message)] == coordinator.feed(member.seal(messages.encode(message)))
-    end = messages.encode(messages.End(verdict, 1, False))
+    end = messages.encode(messages.End(verdicts.to_record(verdict), 1, False))
     assert [end] == member.feed(coordinator.seal(end))
 
 
