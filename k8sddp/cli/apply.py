@@ -67,7 +67,11 @@ def submit(
         else:
             cluster.execute(steps, connection, report=report)
     except KeyboardInterrupt:
-        screen.note(f"interrupted: apply again finishes {loaded.job.name}, or {screen.program()} delete removes it")
+        program = screen.program()
+        screen.note(
+            f"interrupted: run `{program} apply FILE` again to finish, or `{program} delete {loaded.job.name}` "
+            "to remove it"
+        )
         raise
     finally:
         for text in connection.warnings:

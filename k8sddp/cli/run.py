@@ -73,7 +73,7 @@ def _on_this_machine(loaded: job_file.Loaded, work_dir: str, wanted: Sequence[st
     asked = [faults.parse(text, nnodes=spec.nnodes, nproc_per_node=spec.nproc_per_node) for text in wanted]
     screen.note(f"{loaded.summary()}, on this machine")
     for fault in asked:
-        screen.note(f"fault to come: {fault.line()}")
+        screen.note(f"will inject: {fault.said()}")
     result = local.run(loaded.manifests(), work_dir=Path(work_dir), out=screen.raw, report=screen.note, asked=asked)
     for name, folder in sorted(result.volumes.items()):
         screen.note(f"volume {name}: {folder}")

@@ -73,7 +73,7 @@ def seconds(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
     if match is None:
         raise click.BadParameter(f"{value!r} is not a duration; write 30s, 5m or 1h")
     if not float(match[1]):
-        raise click.BadParameter(f"{value!r} is no time at all; write 30s, 5m or 1h")
+        raise click.BadParameter(f"{value!r} must be longer than zero; write 30s, 5m or 1h")
     return float(match[1]) * _SECONDS[match[2]]
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from k8sddp import constants, errors
 from k8sddp.manifest import Manifest
+from k8sddp.worker.contract import wording
 
 MAX_TEXT: Final = 300
 
@@ -101,8 +102,8 @@ def _forbidden(said: _Said) -> errors.ClusterError:
         return errors.ForbiddenError(f"{said.what} is not admitted: {_short(text)}", status=403)
     if match["user"] == "system:anonymous":
         return errors.ForbiddenError(
-            f"{said.target} takes us for nobody: the user of context {said.target.context} has no credentials that it "
-            "knows; log in again",
+            f"{said.target} treated this request as anonymous: the user of context {said.target.context} sent no valid "
+            "credentials; log in again",
             status=403,
         )
     resource = match["resource"] + (f".{match['group']}" if match["group"] else "")
@@ -302,5 +303,4 @@ def _without_dump(message: str) -> str:
 
 
 def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= MAX_TEXT else line[: MAX_TEXT - 3] + "..."
+    return wording.shorten(text, MAX_TEXT)

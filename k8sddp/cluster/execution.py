@@ -127,8 +127,8 @@ class _Execution:
         inert = " (suspended: no pod runs)" if self.job_is_inert else ""
         name = self.plan.job.name
         return type(fault)(
-            f"{fault}; so far {exists} exist{'s' if len(self.done) == 1 else ''}{inert}: apply again finishes it, "
-            f"`k8sddp delete {name}` removes it",
+            f"{fault}; so far {exists} exist{'s' if len(self.done) == 1 else ''}{inert}: run `k8sddp apply FILE` "
+            f"again to finish, or `k8sddp delete {name}` to remove it",
             status=fault.status,
         )
 

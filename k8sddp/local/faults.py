@@ -49,6 +49,13 @@ class Fault:
         code = "" if self.code is None else f" code={self.code}"
         return f"{self.kind} {of}={self.target} step={self.step} attempt={self.attempt}{code}"
 
+    def said(self) -> str:
+        """Return the fault as a person reads it: `kill rank 1 at step 20 (attempt 0)`."""
+        if self.kind == LOSE_NODE:
+            return f"lose node {self.target} at step {self.step} (attempt {self.attempt})"
+        code = "" if self.code is None else f" with code {self.code}"
+        return f"{self.kind} rank {self.target}{code} at step {self.step} (attempt {self.attempt})"
+
     def never_happened(self) -> str:
         """Return the sentence for the end of a run in which it did not come to this fault."""
         of = "node" if self.kind == LOSE_NODE else "rank"

@@ -116,7 +116,8 @@ def _refusal(job: Manifest, existing: Manifest) -> str:
             return f"{ref} is {word}{f' ({reason})' if reason else ''} and a finished job never runs again; {REPLACE}"
     old_digest, new_digest = (manifest.annotation(one, constants.ANNOTATION_SPEC_DIGEST) for one in (existing, job))
     if not old_digest:
-        return f"{ref} exists and says nothing about the spec it was made from; {REPLACE}"
+        missing = f"exists without the annotation {constants.ANNOTATION_SPEC_DIGEST}, so it cannot be compared"
+        return f"{ref} {missing}; {REPLACE}"
     if old_digest != new_digest:
         changes = spec_changes.sentence(
             *(manifest.annotation(one, constants.ANNOTATION_SPEC) for one in (existing, job))

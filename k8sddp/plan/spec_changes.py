@@ -10,6 +10,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from k8sddp.worker.contract import wording
+
 MAX_NAMED: Final = 5
 MAX_VALUE: Final = 60
 _ABSENT: Final = object()
@@ -23,7 +25,7 @@ def sentence(old: str, new: str) -> str:
         return "which fields cannot be said: the spec it was made from is not readable"
     named = [_change(path, *values) for path, values in _changes("", before, after)]
     if not named:
-        return "in how it is written down"
+        return "no field differs, but the recorded spec does: edited by hand, or by another version"
     more = len(named) - MAX_NAMED
     return ", ".join(named[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
 
@@ -52,5 +54,4 @@ def _change(path: str, old: Any, new: Any) -> str:
 def _shown(value: Any) -> str:
     if value is _ABSENT:
         return "default"
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= MAX_VALUE else text[: MAX_VALUE - 3] + "..."
+    return wording.shorten(json.dumps(value, ensure_ascii=False), MAX_VALUE)

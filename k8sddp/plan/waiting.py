@@ -16,6 +16,7 @@ from k8sddp import constants, manifest
 from k8sddp.manifest import Manifest
 from k8sddp.plan import pods as pod_facts
 from k8sddp.plan import replacing
+from k8sddp.worker.contract import wording
 
 MAX_MESSAGE: Final = 220
 KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"  # label of a Job that Kueue admits
@@ -100,13 +101,17 @@ def reason(job: Manifest, pods: Sequence[Manifest], events: Sequence[Manifest]) 
 
 def _suspended(job: Manifest) -> str:
     if manifest.annotation(job, constants.ANNOTATION_INCOMPLETE):
-        return "its creation was interrupted; apply again finishes it"
+        return f"its creation was interrupted; {_finish(job['metadata']['name'])}"
     queue = manifest.label(job, KUEUE_QUEUE)
     if queue:
         return f"it waits in the Kueue queue {queue}"
     manager = job["spec"].get("managedBy")
     by = f"{manager} keeps it suspended" if manager else "it is suspended (spec.suspend is true)"
     return f'{by}; `kubectl patch job {job["metadata"]["name"]} -p \'{{"spec":{{"suspend":false}}}}\'` lets it run'
+
+
+def _finish(name: str) -> str:
+    return f"run `k8sddp apply FILE` again to finish, or `k8sddp delete {name}` to remove it"
 
 
 def _refused(job: Manifest, events: Sequence[Manifest]) -> str:
@@ -219,5 +224,4 @@ def _who(pod: Manifest) -> str:
 
 
 def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= MAX_MESSAGE else line[: MAX_MESSAGE - 3] + "..."
+    return wording.shorten(text, MAX_MESSAGE)

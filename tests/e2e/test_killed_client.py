@@ -51,7 +51,7 @@ def test_the_next_apply_finishes_the_creation(user: User, tmp_path: Path) -> Non
         if after < REQUESTS:
             shown = user.k8sddp("get", name).out
             assert [name, "Incomplete", "0/1"] == shown.splitlines()[1].split()[:3]
-            assert "waiting: its creation was interrupted; apply again finishes it" in shown
+            assert "its creation was interrupted; run `k8sddp apply FILE` again to finish, or " in shown
             assert [] == user.pods(name)
         again = user.k8sddp("apply", str(file))
         assert 0 == again.code, again

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Optional
 
+from k8sddp.worker.contract import wording
+
 HISTORY = 16  # attempts remembered, the newest
 MAX_MESSAGE = 160  # characters about each
 MAX_SUSPECTS = 32
@@ -21,8 +23,7 @@ Entry = Mapping[str, object]  # {"attempt": number, "counted": True, False or No
 
 def entry(attempt: int, counted: Optional[bool], message: str) -> Entry:
     """Return how an attempt ended, as one element of a history."""
-    text = message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 3] + "..."
-    return {"attempt": attempt, "counted": counted, "message": text}
+    return {"attempt": attempt, "counted": counted, "message": wording.shorten(message, MAX_MESSAGE)}
 
 
 class Suspect(NamedTuple):

@@ -37,7 +37,8 @@ def said(status: int, message: str = "", *, path: str = JOB, body: bytes = b"", 
          "there, or choose another namespace with -n", errors.ForbiddenError,
          (403, 'jobs.batch is forbidden: User "jane" cannot create resource "jobs" in API group "batch" in the '
                'namespace "research"')),
-        (f"{SERVER} takes us for nobody: the user of context prod has no credentials that it knows; log in again",
+        (f"{SERVER} treated this request as anonymous: the user of context prod sent no valid credentials; "
+         "log in again",
          errors.ForbiddenError,
          (403, 'jobs.batch is forbidden: User "system:anonymous" cannot list resource "jobs" in API group "batch"')),
         (f"{SERVER} speaks TLS: write https:// in the cluster's `server`", errors.KubeconfigError,
@@ -105,7 +106,7 @@ def test_every_invalid_field_is_said_with_its_rule() -> None:
         ),
         (f"{SERVER} answered 502 to PATCH jobs.batch/digits: <html>", 502, b"\n  <html>\n<body>Bad Gateway"),
         (f"{SERVER} answered 418 to PATCH jobs.batch/digits", 418, b"\n"),
-        (f"{SERVER} answered 503 to PATCH jobs.batch/digits: {'x' * 297}...", 503, b"x" * 5000),
+        (f"{SERVER} answered 503 to PATCH jobs.batch/digits: {'x' * 147} ... {'x' * 148}", 503, b"x" * 5000),
         (f"{SERVER} answered 500 to PATCH jobs.batch/digits: \ufffd", 500, b"\xff"),
     ],
     ids=["not found", "proxy page", "nothing", "long", "binary"],

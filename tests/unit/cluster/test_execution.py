@@ -77,7 +77,7 @@ def test_error_on_the_way_says_what_exists_and_what_to_do(tmp_path: Path) -> Non
             apply(connection)
         assert str(caught.value).endswith(
             "; so far job.batch/digits, service/digits, configmap/digits-worker, configmap/digits-code exist "
-            "(suspended: no pod runs): apply again finishes it, `k8sddp delete digits` removes it"
+            "(suspended: no pod runs): run `k8sddp apply FILE` again to finish, or `k8sddp delete digits` to remove it"
         )
 
 

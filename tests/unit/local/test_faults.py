@@ -35,6 +35,19 @@ def test_a_fault_is_written_with_every_key(text: str, line: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("kill rank=1 step=20", "kill rank 1 at step 20 (attempt 0)"),
+        ("exit rank=1 step=20 code=0 attempt=2", "exit rank 1 with code 0 at step 20 (attempt 2)"),
+        ("lose-node 1 step=20", "lose node 1 at step 20 (attempt 0)"),
+    ],
+)
+def test_a_fault_is_said_in_words(text: str, said: str) -> None:
+    """What `run --local` prints at its start."""
+    assert said == parse(text).said()
+
+
+@pytest.mark.parametrize(
     ("text", "problem"),
     [
         ("", "it is empty"),

@@ -224,7 +224,7 @@ def test_job_without_a_digest_is_refused() -> None:
     rendered = jobs.make_objects()
     job = stored(rendered[-1])
     job["metadata"]["annotations"] = {}
-    assert "says nothing about the spec it was made from" in refusal(rendered, [job])
+    assert "exists without the annotation k8sddp.dev/spec-digest, so it cannot be compared" in refusal(rendered, [job])
 
 
 def test_values_of_env_are_not_shown() -> None:

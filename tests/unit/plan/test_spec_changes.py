@@ -29,7 +29,9 @@ def changed(**fields: object) -> str:
         ),
         pytest.param("spec.resources.gpu: default -> 8", {"resources": {"gpu": 8}}, id="whole-mapping-added"),
         pytest.param('spec.image: "a" -> "b", spec.nnodes: 2 -> 3', {"image": "b", "nnodes": 3}, id="two"),
-        pytest.param("in how it is written down", {}, id="nothing"),
+        pytest.param(
+            "no field differs, but the recorded spec does: edited by hand, or by another version", {}, id="nothing"
+        ),
     ],
 )
 def test_change_is_named_by_its_path_with_both_values(expected: str, fields: dict[str, object]) -> None:

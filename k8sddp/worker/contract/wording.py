@@ -1,0 +1,27 @@
+"""Foreign text in a sentence of ours: on one line, and never longer than there is room for.
+
+The one place where a sentence is cut, for the worker and for everybody who quotes it. What is too long loses its
+middle: the head says what it is about, and the reason stands at the end (`... during container init: exec: "python3":
+executable file not found in $PATH`).
+"""
+
+from __future__ import annotations
+
+GAP = " ... "
+WORD = 20  # characters within which a cut looks for the end of a word
+
+
+def shorten(text: str, limit: int) -> str:
+    """Return `text` on one line of at most `limit` characters (more than the gap has)."""
+    line = " ".join(text.split())
+    if len(line) <= limit:
+        return line
+    room = limit - len(GAP)
+    head, tail = line[: room // 2], line[len(line) - (room - room // 2) :]
+    blank = head.rfind(" ", len(head) - WORD)
+    if blank > 0:
+        head = head[:blank]
+    blank = tail.find(" ", 0, WORD)
+    if blank >= 0:
+        tail = tail[blank + 1 :]
+    return head + GAP + tail
