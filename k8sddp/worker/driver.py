@@ -109,6 +109,7 @@ class Driver:
             rss = status.resident_bytes(file.read(), os.sysconf("SC_PAGE_SIZE"))
         return status.Facts(
             job=node.job,
+            namespace=node.namespace,
             node_rank=node.node_rank,
             nnodes=node.nnodes,
             nproc_per_node=node.nproc_per_node,

@@ -1,7 +1,8 @@
 """What a worker says about itself: /status as JSON, /metrics in Prometheus' text format. Pure.
 
 One value in, one text out; nothing secret is in it. Node 0 knows the whole gang, the others themselves. Names of
-metrics begin with k8sddp_; docs/status-and-metrics.md lists them.
+metrics begin with k8sddp_; docs/status-and-metrics.md lists them. The label is job_name, because `job` is Prometheus'
+own name for what it scrapes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ class Facts(NamedTuple):
     """One node at one moment."""
 
     job: str
+    namespace: str
     node_rank: int
     nnodes: int
     nproc_per_node: int
@@ -38,7 +40,7 @@ def to_json(facts: Facts) -> str:
         **facts._asdict(),
         "history": list(facts.history),
         "nodes": {str(node): state for node, state in facts.nodes.items()},
-        "ranks": [{**one._asdict(), "phase": one.phase} for one in facts.ranks],
+        "ranks": [{**one._asdict(), "mean_step": one.mean_step, "phase": one.phase} for one in facts.ranks],
     }
     return json.dumps(record, sort_keys=True)
 
@@ -46,7 +48,8 @@ def to_json(facts: Facts) -> str:
 def to_metrics(facts: Facts) -> str:
     """Return the answer of /metrics, format version 0.0.4; what nobody has counted is left out."""
     lines: list[str] = []
-    node = {"job": facts.job, "node_rank": str(facts.node_rank)}
+    job = {"job_name": facts.job, "namespace": facts.namespace}
+    node = {**job, "node_rank": str(facts.node_rank)}
 
     def metric(name: str, kind: str, text: str, samples: Sequence[tuple[Mapping[str, str], Optional[float]]]) -> None:
         known = [(labels, value) for labels, value in samples if value is not None]
@@ -60,18 +63,14 @@ def to_metrics(facts: Facts) -> str:
     metric("attempts_limit", "gauge", "restart.maxAttempts.", [(node, facts.max_attempts)])
     training = int(facts.state == "training")
     metric("training", "gauge", "1 while the ranks of this node run.", [(node, training)])
-    states = [({"job": facts.job, "node_rank": str(rank), "state": state}, 1) for rank, state in facts.nodes.items()]
+    states = [({**job, "node_rank": str(rank), "state": state}, 1) for rank, state in facts.nodes.items()]
     metric("node_state", "gauge", "What each node does, as node 0 sees it.", states)
     metric("worker_resident_memory_bytes", "gauge", "Memory of the worker, without its ranks.", [(node, facts.rss)])
-    ranks = [({"job": facts.job, "rank": str(one.rank)}, one) for one in facts.ranks]
+    ranks = [({**job, "rank": str(one.rank)}, one) for one in facts.ranks]
     metric("steps_total", "counter", "Optimizer steps in this attempt.", [(at, one.step) for at, one in ranks])
-    metric(
-        "step_seconds",
-        "gauge",
-        "Mean time of a step in this attempt.",
-        [(at, one.mean_step) for at, one in ranks],
-    )
-    metric("step_age_seconds", "gauge", "Time since the last step.", [(at, one.age) for at, one in ranks])
+    seconds = [(at, one.step_time) for at, one in ranks]
+    metric("step_seconds_total", "counter", "Time of the steps in this attempt, from the second on.", seconds)
+    metric("step_age_seconds", "gauge", "Time since the last step, or the start.", [(at, one.age) for at, one in ranks])
     return "\n".join(lines)
 
 

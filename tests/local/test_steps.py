@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from k8sddp.worker import main
 from k8sddp.worker.ranks import rank_page
 
 pytest.importorskip("torch", reason="torch is not installed: pip install 'k8sddp[torch]'")
 pytestmark = pytest.mark.torch
 
-INSTRUMENT = Path(rank_page.__file__).with_name("instrument")
+INSTRUMENT = main.instrument_dir()
 SCRIPT = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
@@ -59,14 +60,14 @@ class Sub(torch.optim.SGD):
             3,
             id="scheduler",
         ),
-        pytest.param("", None, id="none"),
+        pytest.param("", 0, id="none"),
     ],
 )
 def test_steps_are_counted_once(tmp_path: Path, text: str, steps: int | None) -> None:
     """What a person would call a step."""
     page = tmp_path / "page"
     fd = rank_page.create(str(page))
-    argv = [sys.executable, "-c", SCRIPT + text, str(INSTRUMENT), str(page)]
+    argv = [sys.executable, "-c", SCRIPT + text, INSTRUMENT, str(page)]
     subprocess.run(argv, check=True, timeout=60)
     assert steps == rank_page.read(fd, 0, now=0.0).step
     os.close(fd)
@@ -85,7 +86,7 @@ def noop(optimizer):
     pass
 print(json.dumps([min(timeit.repeat(lambda: f(o), number=20000, repeat=5)) / 20000 for f in (wrapper, noop)]))
 """
-    argv = [sys.executable, "-c", SCRIPT + text, str(INSTRUMENT), str(page)]
+    argv = [sys.executable, "-c", SCRIPT + text, INSTRUMENT, str(page)]
     done = subprocess.run(argv, check=True, timeout=60, capture_output=True, text=True)
     ours, nothing = json.loads(done.stdout)
     print(f"a step is counted in {(ours - nothing) * 1e6:.2f} us")

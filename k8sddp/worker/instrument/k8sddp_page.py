@@ -1,8 +1,9 @@
-"""The page that a rank shares with its worker: how far it has come, in eight numbers of eight bytes.
+"""The page that a rank shares with its worker: how far it has come, in the words of k8sddp_words.
 
-The worker makes the file (rank-N.page) before the rank starts; `worker/ranks/rank_page.py` reads it by the same table.
-A step costs some 0.3 us. Counted are the steps of the first optimizer that steps, once each even where a subclass calls
-`super().step()`, and the entries into and exits from DDP's forward. A child that a rank forks counts nothing.
+The worker makes the file (rank-N.page) before the rank starts; where it could not, the rank goes on uncounted. A step
+costs some 0.3 us. Counted are the steps of the first optimizer that steps, once each even where a subclass calls
+`super().step()`, and the entries into and exits from DDP's forward, exceptions included. A child that a rank forks
+counts nothing.
 """
 
 from __future__ import annotations
@@ -15,15 +16,13 @@ import time
 import weakref
 
 import k8sddp_hooks
+from k8sddp_words import FORWARD_ENTERED, FORWARD_LEFT, LAST_STEP, PID, SIZE, STARTED, STEP, STEP_TIME
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-# Places in the page; all numbers unsigned, times in ns of CLOCK_MONOTONIC
-PID, STEP, FORWARD_ENTERED, FORWARD_LEFT, LAST_STEP, STEP_TIME, STARTED, _ = range(8)
-SIZE = 64
 NESTED = 6  # frames between an optimizer's step and the step of a subclass that calls it
 
 
@@ -73,7 +72,8 @@ class Counter:
             caller = caller.f_back
         now = time.monotonic_ns()
         step = page[STEP] + 1
-        page[STEP_TIME] += now - page[LAST_STEP]
+        if step > 1:  # before the first step lie the imports, the data and the compiler
+            page[STEP_TIME] += now - page[LAST_STEP]
         page[LAST_STEP] = now
         page[STEP] = step
         if self.after_step is not None:
@@ -91,9 +91,10 @@ class Counter:
             if page is None:
                 return original(model, *inputs, **kwargs)
             page[FORWARD_ENTERED] += 1
-            result = original(model, *inputs, **kwargs)
-            page[FORWARD_LEFT] += 1
-            return result
+            try:
+                return original(model, *inputs, **kwargs)
+            finally:  # a script may catch what it raises, and skip the batch
+                page[FORWARD_LEFT] += 1
 
         module.DistributedDataParallel.forward = forward
 

@@ -30,6 +30,7 @@ class Channels:
         self._sink = sink
         self._folder = folder
         self._base = 0
+        self._ranks = range(0)
         self._sources: dict[Optional[int], rank_output.Source] = {}  # by rank; None: the launcher's own output
         self._pages: dict[int, int] = {}  # by rank: the descriptor of its page
         self._event_fd = -1
@@ -42,14 +43,15 @@ class Channels:
         """
         os.mkdir(self._folder, 0o700)
         self._base = ranks.start
+        self._ranks = ranks
         for rank in ranks:
             fd = _fifo(self._output(rank))
-            self._pages[rank] = rank_page.create(os.path.join(self._folder, "rank-%d.page" % rank))
             self._sources[rank] = rank_output.Source(self._events, self._sink, fd, prefix="[rank %d] " % rank)
         self._event_fd = _fifo(os.path.join(self._folder, EVENTS))
         self._events.watch(self._event_fd, read=on_event)
         read, write = os.pipe()
         self._sources[None] = rank_output.Source(self._events, self._sink, read, prefix="[node %d] " % node_rank)
+        self._make_pages()
         return write
 
     def open_output(self, rank: int) -> int:
@@ -76,12 +78,11 @@ class Channels:
     def progress(self) -> tuple[rank_page.Progress, ...]:
         """Return how far each rank of this node has come."""
         now = self._events.now()
-        return tuple(rank_page.read(fd, rank, now=now) for rank, fd in sorted(self._pages.items()))
+        return tuple(rank_page.read(self._pages.get(rank, -1), rank, now=now) for rank in self._ranks)
 
     def step(self, rank: Optional[int]) -> Optional[int]:
         """Return the last step of `rank`, None where nobody has counted."""
-        fd = None if rank is None else self._pages.get(rank)
-        return None if rank is None or fd is None else rank_page.read(fd, rank, now=self._events.now()).step
+        return None if rank is None else rank_page.read(self._pages.get(rank, -1), rank, now=self._events.now()).step
 
     def tail(self, rank: Optional[int]) -> Optional[str]:
         """Return the last lines that `rank` (None: the launcher) has written."""
@@ -117,6 +118,18 @@ class Channels:
         import shutil  # 10 ms that the start need not pay
 
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _make_pages(self) -> None:
+        """Make the page of each rank; a rank whose page cannot be had goes on uncounted."""
+        for rank in self._ranks:
+            try:
+                self._pages[rank] = rank_page.create(os.path.join(self._folder, "rank-%d.page" % rank))
+            except OSError as error:
+                self._sink.say(
+                    "steps of rank %d and those after it are not counted: no page in %s (%s)"
+                    % (rank, self._folder, (error.strerror or str(error)).lower())
+                )
+                return
 
     def _output(self, rank: int) -> str:
         return os.path.join(self._folder, "rank-%d.out" % rank)

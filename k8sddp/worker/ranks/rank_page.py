@@ -1,54 +1,86 @@
 """How far each rank has come, read from the page that it shares with us (instrument/k8sddp_page.py writes it).
 
 The rank writes whenever it likes and nobody waits: a page read in the middle of a step may show the new time with the
-old count, which is right a moment later. What was never seen is None: no step may also mean a script without optimizer.
+old count, which is right a moment later. Before a rank begins to count all is None; from then on no step is 0.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from typing import NamedTuple, Optional
 
-SIZE = 64
-_LAYOUT = struct.Struct("=8Q")  # pid, step, forward entered, forward left, last step, step time, started, unused
+from k8sddp.worker.instrument import k8sddp_words as words
+
+_LAYOUT = struct.Struct("=%dQ" % words.WORDS)
 
 
 class Progress(NamedTuple):
     """One rank; seconds since its last step (or start) and for its steps; None for what nobody has counted."""
 
     rank: int
-    pid: Optional[int]
-    step: Optional[int]
-    forward_entered: int
-    forward_left: int
-    age: Optional[float]
-    mean_step: Optional[float]
+    pid: Optional[int] = None
+    step: Optional[int] = None
+    forward_entered: int = 0
+    forward_left: int = 0
+    age: Optional[float] = None
+    step_time: Optional[float] = None  # of all steps but the first, which begins with the start-up
+
+    @property
+    def mean_step(self) -> Optional[float]:
+        """Return the mean time of a step, None before the second."""
+        if self.step is None or self.step_time is None or self.step < 2:
+            return None
+        return self.step_time / (self.step - 1)
 
     @property
     def phase(self) -> str:
         """Return starting, forward, or between (after forward: backward, optimizer, data, evaluation)."""
-        if self.pid is None or not self.forward_entered:
-            return "starting" if self.step is None else "between"
-        return "forward" if self.forward_entered > self.forward_left else "between"
+        if self.forward_entered > self.forward_left:
+            return "forward"
+        return "between" if self.step or self.forward_entered else "starting"
 
 
 def create(path: str) -> int:
-    """Make an empty page; return its descriptor. Raises OSError."""
+    """Make an empty page that is on the disk already, so that no full disk can kill a rank; return its descriptor.
+
+    A sparse file gets its blocks when it is first written to, and the rank that does so through its mapping would be
+    killed by SIGBUS where there are none left. Raises OSError, and leaves no file behind, where it cannot be had.
+    """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    os.ftruncate(fd, SIZE)
+    try:
+        _allocate(fd)
+    except OSError:
+        os.close(fd)
+        os.unlink(path)
+        raise
     return fd
 
 
+def _allocate(fd: int) -> None:
+    try:
+        os.posix_fallocate(fd, 0, words.SIZE)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+            raise
+        os.pwrite(fd, bytes(words.SIZE), 0)  # a file system or C library that cannot do it otherwise
+
+
 def read(fd: int, rank: int, *, now: float) -> Progress:
-    """Return what the page says at `now` (CLOCK_MONOTONIC, seconds)."""
-    pid, step, entered, left, last, total, _, _ = _LAYOUT.unpack(os.pread(fd, SIZE, 0))
+    """Return what the page says at `now` (CLOCK_MONOTONIC, seconds); a page that cannot be read says nothing."""
+    try:
+        page = _LAYOUT.unpack(os.pread(fd, words.SIZE, 0))
+    except (OSError, struct.error):
+        return Progress(rank)
+    if not page[words.PID]:
+        return Progress(rank)
     return Progress(
         rank,
-        pid or None,
-        step or None,
-        entered,
-        left,
-        max(0.0, now - last / 1e9) if pid else None,
-        total / step / 1e9 if step else None,
+        page[words.PID],
+        page[words.STEP],
+        page[words.FORWARD_ENTERED],
+        page[words.FORWARD_LEFT],
+        max(0.0, now - page[words.LAST_STEP] / 1e9),
+        page[words.STEP_TIME] / 1e9,
     )

@@ -13,6 +13,7 @@ from tests.unit.worker import workers
 
 FACTS = status.Facts(
     job='di"gits\\',
+    namespace="team-a",
     node_rank=0,
     nnodes=2,
     nproc_per_node=1,
@@ -25,15 +26,16 @@ FACTS = status.Facts(
     history=({"attempt": 0, "counted": True, "message": "rank 1 was killed"},),
     nodes={0: "training", 1: "missing"},
     ranks=(
-        rank_page.Progress(0, 17, 30, 31, 30, 0.5, 0.25),
-        rank_page.Progress(1, None, None, 0, 0, None, None),
+        rank_page.Progress(0, 17, 30, 31, 30, 0.5, 7.25),
+        rank_page.Progress(1, 18, 0, 0, 0, 9.5, 0.0),
+        rank_page.Progress(2),
     ),
     rss=1024,
 )
 
 
 def test_metrics_are_what_prometheus_reads() -> None:
-    """Every sample has its type; labels are escaped; a rank of which nothing is known has no steps rather than none."""
+    """Every sample has its type; labels are escaped; no step is 0, and a rank that nobody counts has no sample."""
     families = {family.name: family for family in text_string_to_metric_families(status.to_metrics(FACTS) + "\n")}
     assert {family.type for family in families.values()} <= {"gauge", "counter"}
     found = {
@@ -42,18 +44,21 @@ def test_metrics_are_what_prometheus_reads() -> None:
         for sample in family.samples
     }
     assert (1, 1, 4) == tuple(found[f"k8sddp_{name}", ""] for name in ("attempt", "attempts_spent", "attempts_limit"))
-    assert (30, 0.25, 0.5) == tuple(
-        found[f"k8sddp_{name}", "0"] for name in ("steps_total", "step_seconds", "step_age_seconds")
-    )
-    assert ("k8sddp_steps_total", "1") not in found
-    assert {'di"gits\\'} == {sample.labels["job"] for family in families.values() for sample in family.samples}
+    names = ("steps_total", "step_seconds_total", "step_age_seconds")
+    assert [(30, 7.25, 0.5), (0, 0, 9.5), (None, None, None)] == [
+        tuple(found.get((f"k8sddp_{name}", rank)) for name in names) for rank in "012"
+    ]
+    labels = [sample.labels for family in families.values() for sample in family.samples]
+    assert {('di"gits\\', "team-a", None)} == {(one["job_name"], one["namespace"], one.get("job")) for one in labels}
 
 
 def test_status_is_json_with_each_ranks_phase() -> None:
     """In forward as long as it was entered once more than left; starting before anything was seen."""
     told = json.loads(status.to_json(FACTS))
     assert (1, 1, {"0": "training", "1": "missing"}) == (told["attempt"], told["spent"], told["nodes"])
-    assert [("forward", 30), ("starting", None)] == [(rank["phase"], rank["step"]) for rank in told["ranks"]]
+    assert [("forward", 30, 0.25), ("starting", 0, None), ("starting", None, None)] == [
+        (rank["phase"], rank["step"], rank["mean_step"]) for rank in told["ranks"]
+    ]
     assert "rank 1 was killed" == told["history"][0]["message"]
 
 
@@ -79,3 +84,31 @@ time.sleep(100)
             assert "3f0c6a52" not in text
             assert "k8sddp_attempt{" in gang.get("/metrics", node)[1]
         assert {"0": "training", "1": "training"} == json.loads(gang.get("/status", 0)[1])["nodes"]
+
+
+STEPS = """
+import sys, time
+counter = sys.modules["k8sddp_page"].counter
+optimizer = type("Optimizer", (), {})()
+def step():
+    counter.stepped(optimizer, (), {})
+for _ in range(3):
+    step()
+print("up", flush=True)
+while not sys.stdin.read(1) and not __import__("os").path.exists("fail"):
+    time.sleep(0.01)
+sys.exit(3)
+"""
+
+
+def test_a_ranks_steps_are_in_status_metrics_and_verdict(tmp_path: Path) -> None:
+    """The page of a real rank is read while it trains, and once more when it fails."""
+    with workers.Gang(tmp_path, STEPS, launcher="direct").start() as gang:
+        (pod,) = gang.pods
+        pod.wait_for("] up")
+        (rank,) = json.loads(gang.get("/status")[1])["ranks"]
+        assert (0, 3, "between") == (rank["rank"], rank["step"], rank["phase"])
+        assert 'k8sddp_steps_total{job_name="digits",namespace="team-a",rank="0"} 3\n' in gang.get("/metrics")[1]
+        (tmp_path / "fail").touch()
+        assert 3 == pod.wait()
+        assert 3 == pod.cause["last_step"]
