@@ -30,7 +30,7 @@ def main(argv: Optional[Sequence[str]] = None, environ: Optional[Mapping[str, st
     words = tuple(sys.argv[1:] if argv is None else argv)
     env = os.environ if environ is None else environ
     events = loop.Loop()
-    sink = rank_output.Sink(events, STDOUT)
+    sink = rank_output.Sink(events, STDOUT, live=env.get(node_env.LIVE) == "1")
     stopped: list[int] = []
     events.handle_signals(stopped.append)
     process_tree.become_subreaper()

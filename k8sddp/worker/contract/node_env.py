@@ -57,6 +57,8 @@ RANK_BASE = "K8SDDP_RANK_BASE"  # rank of this node's local rank 0
 
 # What `run --local --fault` adds: faults that the ranks bring about themselves, one per line
 FAULTS = "K8SDDP_FAULTS"
+# What `run --local` adds on a terminal, "1": states of progress bars as they come, each with \r for an end
+LIVE = "K8SDDP_LIVE"
 
 # Prefixes and names a spec may not set: torchrun or the worker sets them, or they would change what runs.
 RESERVED_PREFIXES = ("K8SDDP_", "PET_", "TORCHELASTIC_", "MASTER_")

@@ -1,9 +1,11 @@
 """Each rank's output as `[rank N] line` on the worker's stdout, whole lines at a time.
 
 Bytes pass unchanged: no decoding, no line ever lost; a line beyond MAX_LINE is cut into several, and a line without an
-end is shown after a short pause. Memory is bounded: while stdout does not take more, pipes are not read, so ranks wait
-as they would with a pipe of their own. A pipe's end is never waited for: DataLoader workers may hold it for minutes.
-Writes go out only when stdout is ready and in pieces that a ready pipe always takes, so the loop never blocks on it.
+end is shown after a short pause, whatever follows. Of a progress bar (rows.py) the state is shown once a second, or,
+where a person looks at it live, as it comes and with `\r` for an end, which means that it may be overwritten. Memory is
+bounded: while stdout does not take more, pipes are not read, so ranks wait as they would with a pipe of their own. A
+pipe's end is never waited for: DataLoader workers may hold it for minutes. Writes go out only when stdout is ready and
+in pieces that a ready pipe always takes, so the loop never blocks on it.
 """
 
 from __future__ import annotations
@@ -15,17 +17,22 @@ from collections.abc import Callable
 
 from k8sddp.worker.net import loop
 
-MAX_LINE = 64 * 1024
+from . import rows
+
+MAX_LINE = rows.MAX_LINE
 READ_SIZE = 64 * 1024
 MAX_READS = 64  # in one go, of a pipe that another process may fill as fast
 PIPE_ATOMIC = 4096  # PIPE_BUF: a pipe that polls writable takes this much without blocking
 HIGH_WATER = 256 * 1024  # bytes waiting for stdout at which pipes are no longer read
-PARTIAL_PAUSE = 0.5  # seconds after which an unfinished line is shown
+PARTIAL_PAUSE = 0.5  # seconds from its first byte after which an unfinished line is shown
+STATE_PAUSE = 1.0  # seconds at least between two states of a rank's progress bars
+LIVE_PAUSE = 0.1  # the same where they are shown live
+TICK = 0.001  # two moments closer than this are one
 TAIL_LINES = 12
 
 
 class LineSplitter:
-    """Cut a stream into lines; holds less than MAX_LINE bytes."""
+    """Cut a stream of records into lines; holds less than MAX_LINE bytes."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -56,7 +63,8 @@ class LineSplitter:
 class Sink:
     """The worker's stdout: a bounded queue that is written whenever the descriptor takes more."""
 
-    def __init__(self, events: loop.Loop, fd: int) -> None:
+    def __init__(self, events: loop.Loop, fd: int, *, live: bool = False) -> None:
+        self.live = live
         self._events = events
         self._fd = fd
         self._queue = bytearray()
@@ -133,15 +141,20 @@ class Source:
         self._sink = sink
         self._fd = fd
         self._prefix = prefix.encode("ascii")
-        self._splitter = LineSplitter()
+        self._rows = rows.Rows()
         self._timer: loop.Timer | None = None
+        self._since = 0.0  # when what is unfinished and not yet shown began; 0.0: nothing is
+        self._line = 0  # the line that it belongs to
+        self._stated = -STATE_PAUSE  # when a state of a bar was shown last
+        self._state = b""  # what a live reader sees of what is unfinished
         self._tail: collections.deque[bytes] = collections.deque(maxlen=TAIL_LINES)
         os.set_blocking(fd, False)
         events.watch(fd, read=self._readable)
 
     def tail(self) -> str:
         """Return the last lines as text."""
-        return b"\n".join(line[-400:] for line in self._tail).decode("utf-8", "replace")
+        lines = [*self._tail, *filter(None, [self._rows.state()])]
+        return b"\n".join([line[-400:] for line in lines][-TAIL_LINES:]).decode("utf-8", "replace")
 
     def read_now(self) -> None:
         """Read what is in the pipe at this moment, as long as the sink takes it."""
@@ -154,9 +167,8 @@ class Source:
         for _ in range(MAX_READS):  # bounded: a process that survived SIGKILL could still write
             if not self._read():
                 break
-        self._show(self._splitter.flush())
-        if self._timer:
-            self._timer.cancel()
+        self._show(self._rows.flush())
+        self._wait(None)
         self._events.watch(self._fd)
         os.close(self._fd)
         self._fd = -1
@@ -180,18 +192,49 @@ class Source:
         if not data:  # every writer of a plain pipe is gone
             self._events.watch(self._fd)
             return False
-        self._show(self._splitter.feed(data))
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
-        if self._splitter.pending:
-            self._timer = self._events.after(PARTIAL_PAUSE, lambda: self._show(self._splitter.flush()))
+        self._show(self._rows.feed(data))
+        self._wait(self._due())
         return True
 
-    def _show(self, lines: list[bytes]) -> None:
+    def _show(self, lines: list[bytes], *, states: bool = False) -> None:
         if lines:
-            self._tail.extend(lines[-TAIL_LINES:])
-            self._sink.write(b"".join([self._prefix + line + b"\n" for line in lines]))
+            end = b"\r" if states and self._sink.live else b"\n"
+            self._sink.write(b"".join([self._prefix + line + end for line in lines]))
+            self._state = b""
+            self._tail.extend(() if states else lines[-TAIL_LINES:])
+
+    def _due(self) -> float | None:
+        """Return when what is unfinished is to be shown, None where there is no such thing."""
+        if self._sink.live:
+            return self._events.now() + LIVE_PAUSE if self._rows.state() != self._state else None
+        if not self._rows.pending:
+            self._since = 0.0
+            return None
+        if not self._since or self._line != self._rows.finished:
+            self._since, self._line = self._events.now(), self._rows.finished
+        soonest = self._since + PARTIAL_PAUSE
+        return max(soonest, self._stated + STATE_PAUSE) if self._rows.redrawn else soonest
+
+    def _wait(self, due: float | None) -> None:
+        """Show what is unfinished when it is `due`; live, it may come before that."""
+        if self._timer and (due is None or (not self._sink.live and abs(due - self._timer.when) > TICK)):
+            self._timer.cancel()
+            self._timer = None
+        if due is not None and self._timer is None:
+            self._timer = self._events.after(due - self._events.now(), self._show_unfinished)
+
+    def _show_unfinished(self) -> None:
+        self._timer = None
+        self._since = 0.0
+        if self._sink.live:
+            state = self._rows.state()
+            self._show([state], states=True)
+            self._state = state
+            return
+        states = self._rows.redrawn
+        if states:
+            self._stated = self._events.now()
+        self._show(self._rows.show(), states=states)
 
 
 def _writable(fd: int, seconds: float) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import threading
+import time
 
 import pytest
 from hypothesis import given
@@ -116,3 +119,65 @@ def test_the_last_lines_are_remembered() -> None:
     source.read_now()
     assert ["line 48", "line 49"] == source.tail().splitlines()[-2:]
     assert rank_output.TAIL_LINES == len(source.tail().splitlines())
+
+
+def watched(*, live: bool, stroke: bytes, until: int) -> list[tuple[float, bytes]]:
+    """Write `stroke` every 20 ms until `until` pieces of output have been seen; return them, each with its time."""
+    events = loop.Loop()
+    (out_read, out_write), (read, write) = os.pipe(), os.pipe()
+    sink = rank_output.Sink(events, out_write, live=live)
+    source = rank_output.Source(events, sink, read, prefix="[rank 0] ")
+    seen: list[tuple[float, bytes]] = []
+    done = threading.Event()
+
+    def draw() -> None:
+        number = 0
+        while not done.wait(0.02):
+            number += 1
+            os.write(write, stroke % number)
+
+    def look() -> None:
+        seen.append((time.monotonic(), os.read(out_read, 1 << 16)))
+        if len(seen) == until:
+            done.set()
+            events.stop(0)
+
+    events.watch(out_read, read=look)
+    drawing = threading.Thread(target=draw)
+    drawing.start()
+    events.after(60.0, lambda: events.stop(1))
+    code = events.run()
+    done.set()
+    drawing.join()
+    source.close()
+    assert 0 == code, "nothing was shown"
+    return seen
+
+
+def test_a_fast_bar_is_seen_while_it_moves_once_a_second() -> None:
+    """The pause before an unfinished line is shown begins with its first byte, not anew with each."""
+    seen = watched(live=False, stroke=b"\r%d%%", until=3)
+    for (before, _), (after, _) in itertools.pairwise(seen):
+        assert after - before > 0.9
+    assert all(shown.startswith(b"[rank 0] ") and shown.endswith(b"%\n") for _, shown in seen)
+    assert [1, 1, 1] == [shown.count(b"\n") for _, shown in seen]
+
+
+def test_dots_are_seen_while_they_come() -> None:
+    """A line that never ends and never stops is shown in pieces."""
+    assert all(shown.endswith(b".\n") for _, shown in watched(live=False, stroke=b"%d.", until=2))
+
+
+def test_a_live_bar_may_be_overwritten() -> None:
+    """Its states end with a carriage return, and more than one a second come."""
+    seen = watched(live=True, stroke=b"\r%d%%", until=4)
+    assert all(shown.startswith(b"[rank 0] ") and shown.endswith(b"%\r") for _, shown in seen)
+
+
+def test_a_rank_that_ends_in_a_bar_is_told_with_its_last_state_only() -> None:
+    """The last lines of a failed rank are lines, not the bar at every second."""
+    events, sink, _, (read, write) = make_pipes()
+    source = rank_output.Source(events, sink, read, prefix="[rank 0] ")
+    os.write(write, b"epoch 3\n" + b"".join(b"\r%d%%" % i for i in range(100)))
+    source.read_now()
+    assert ["epoch 3", "99%"] == source.tail().splitlines()
