@@ -5,10 +5,8 @@ device, a file that cannot be read. A link inside the folder travels as what it 
 nor does the job file itself.
 Reads only; packing and its limit are `render/bundle.py`.
 
-`.k8sddpignore` at the top of the folder follows .gitignore: one pattern a line; `#` comments; `*`, `?` and `[a-z]` stay
-within one name, `**` does not; a pattern with a `/` at its start or inside is meant from the top, else for names at any
-depth; `/` at the end means folders only; `!` takes back; the last pattern that matches decides; nothing below an
-ignored folder is looked at. Not known: ignore files below the top, `\\` escapes.
+`.k8sddpignore` at the top of the folder is read as git reads .gitignore (by pathspec); ignore files below the top are
+not known, and nothing below an ignored folder is looked at.
 """
 
 from __future__ import annotations
@@ -22,6 +20,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from k8sddp import constants, errors
+from k8sddp.cli import scripts
 from k8sddp.render.bundle import CodeFile
 
 IGNORE_FILE: Final = ".k8sddpignore"
@@ -49,14 +48,6 @@ _Identity = tuple[int, int]  # device and inode
 _Ignored = Callable[[str, bool], bool]
 
 
-class _Pattern(NamedTuple):
-    """One line of an ignore file."""
-
-    regex: re.Pattern[str]
-    folders_only: bool
-    ignores: bool
-
-
 def read(path: Path, *, command: Sequence[str] = (), job_file: Path | None = None) -> tuple[CodeFile, ...]:
     """Return the files below `path` that travel, sorted by name.
 
@@ -74,7 +65,7 @@ def read(path: Path, *, command: Sequence[str] = (), job_file: Path | None = Non
         raise errors.CodeError(f"{path}: {entry_count} cannot travel; mend it, or name it in {IGNORE_FILE}:{listed}")
     if not files:
         raise errors.CodeError(f"{path}: holds no file that travels; name another folder in spec.code.path")
-    _check_script(path, command, files)
+    scripts.check(path, command, {file.name: file.data for file in files}, ignore_file=IGNORE_FILE)
     return tuple(sorted(files))
 
 
@@ -102,19 +93,6 @@ def _stays(entry: _Entry, command: Sequence[str], job_file: Path | None) -> bool
         return _identity(entry.status) == _identity(job_file.stat())
     except OSError:
         return False  # a pipe of the shell's, closed by now
-
-
-def _check_script(path: Path, command: Sequence[str], files: Sequence[CodeFile]) -> None:
-    if not command or not command[0].endswith(".py") or command[0].startswith("/"):
-        return
-    script = os.path.normpath(command[0])
-    if script in {file.name for file in files}:
-        return
-    fate = f"it is there, but ignored: see {IGNORE_FILE}" if (path / script).is_file() else "the code folder lacks it"
-    raise errors.CodeError(
-        f"spec.command names {command[0]}, which does not travel with {path} ({fate}); "
-        "correct spec.command or spec.code.path"
-    )
 
 
 def _checked(folder: Path, path: Path, problems: list[str]) -> Iterator[_Entry]:
@@ -226,58 +204,25 @@ def _identity(status: os.stat_result) -> _Identity:
 
 def _ignores(folder: Path) -> _Ignored:
     """Return the function that tells whether a relative name (and whether it is a folder) is ignored."""
+    import pathspec
+
     file = folder / IGNORE_FILE
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines() if file.is_file() else []
     except (OSError, ValueError) as error:
         raise errors.CodeError(f"{file}: cannot be read as UTF-8 text ({error})") from error
-    patterns = [pattern for line in DEFAULT_IGNORES if (pattern := _pattern(line)) is not None]
     for number, line in enumerate(lines, start=1):
         try:
-            pattern = _pattern(line)
-        except re.error as error:
+            pathspec.GitIgnoreSpec.from_lines([line], backend="simple")
+        except (ValueError, re.error) as error:
             raise errors.CodeError(f"{file}:{number}: `{line.strip()}` is not a pattern ({error})") from error
-        if pattern is not None:
-            patterns.append(pattern)
+    spec = pathspec.GitIgnoreSpec.from_lines([*DEFAULT_IGNORES, *lines], backend="simple")
+    patterns = [pattern for pattern in reversed(spec.patterns) if pattern.include is not None]
 
     def ignored(name: str, is_folder: bool) -> bool:
-        verdict = False
-        for pattern in patterns:
-            if (is_folder or not pattern.folders_only) and pattern.regex.fullmatch(name):
-                verdict = pattern.ignores
-        return verdict
+        if not is_folder:
+            return spec.match_file(name)
+        # pathspec decides about files; for a folder itself git lets the last pattern that matches it decide
+        return any(next(([p.include] for p in patterns if p.match_file(f"{name}/")), [False]))
 
     return ignored
-
-
-def _pattern(line: str) -> _Pattern | None:
-    text = line.strip()
-    if not text or text.startswith("#"):
-        return None
-    ignores = not text.startswith("!")
-    text = text.removeprefix("!")
-    folders_only = text.endswith("/")
-    text = text.rstrip("/")
-    if not text:
-        return None
-    anywhere = "/" not in text
-    regex = ("(?:.*/)?" if anywhere else "") + _regex(text.removeprefix("/"))
-    return _Pattern(re.compile(regex, re.DOTALL), folders_only, ignores)
-
-
-# What a part of a pattern matches; anything else stands for itself.
-_GLOB = re.compile(r"\*\*/|/\*\*$|\*\*|\*|\?|\[!?\]?[^]]*\]|.", re.DOTALL)
-_GLOB_REGEX: Final = {"**/": "(?:.*/)?", "/**": "/.*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-
-
-def _regex(glob: str) -> str:
-    parts = []
-    for part in _GLOB.findall(glob):
-        if part in _GLOB_REGEX:
-            parts.append(_GLOB_REGEX[part])
-        elif len(part) > 1:
-            inside = part[1:-1].replace("\\", "\\\\").replace("[", "\\[")
-            parts.append("[" + ("^/" + inside[1:] if inside and inside[0] in "!^" else inside) + "]")
-        else:
-            parts.append(re.escape(part))
-    return "".join(parts)

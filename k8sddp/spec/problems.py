@@ -16,9 +16,10 @@ from pydantic_core import ErrorDetails
 
 from k8sddp import constants
 from k8sddp.errors import Problem
-from k8sddp.spec import loading, rules, schema, unsupported
+from k8sddp.spec import commands, loading, rules, schema, unsupported
 from k8sddp.spec.fields import LABEL_PATTERN, NAME_PATTERN, PATTERN_RULES, SUBDOMAIN_PATTERN
 from k8sddp.spec.loading import Document, Path
+from k8sddp.worker.contract import node_env
 
 _MAX_SHOWN = 60
 _TYPE_WORDS: Final[Mapping[type, str]] = {
@@ -208,13 +209,46 @@ def _wrong_type(error: ErrorDetails, path: Path, value: str) -> tuple[str, str]:
         return f"`{value}` is a text; a whole number is needed", f"write {given.strip()} without quotes"
     hint = ""
     if error["type"] in _LISTS and isinstance(given, str):
-        hint = rules.script_hint(given.split()) if path == ("spec", "command") else f"write [{_shorten(given)}]"
-    elif path == ("spec", "env"):
-        hint = 'write env: {NAME: "value"}'
+        hint = commands.remedy_of_text(given) if path == ("spec", "command") else f"write [{_shorten(given)}]"
+    elif path == ("spec", "nprocPerNode") and given in _PER_DEVICE:
+        hint = "remove it: with resources.gpu there is one rank per GPU, else one per node; or write a number"
+    elif path[:2] == ("spec", "env"):
+        hint = _env_hint(path, given)
     elif isinstance(given, dict) and set(given) == {"name"} and wanted == "a text":
         hint = f"write {given['name']}"
     shown = f"`{value}` is {_TYPE_WORDS.get(type(given), 'this')}" if value else f"is {_TYPE_WORDS.get(type(given))}"
     return f"{shown}; {wanted} is needed", hint
+
+
+_PER_DEVICE: Final = ("auto", "gpu", "cpu")  # torchrun's --nproc-per-node counts these itself
+# Kubernetes' source of one variable -> the field of envFrom that brings all names of the same object
+_SOURCES: Final[Mapping[str, str]] = {"secretKeyRef": "secretRef", "configMapKeyRef": "configMapRef"}
+# Kubernetes' fields of a pod -> the variables in which every rank finds them
+_POD_FIELDS: Final[Mapping[str, str]] = {
+    "metadata.name": node_env.POD_NAME,
+    "metadata.namespace": node_env.NAMESPACE,
+    "status.podIP": node_env.POD_IP,
+    "spec.nodeName": node_env.KUBE_NODE,
+}
+
+
+def _env_hint(path: Path, given: Any) -> str:
+    """Return the remedy for Kubernetes' own way of writing the environment."""
+    entries = given if isinstance(given, list) else [given]
+    sources = [entry["valueFrom"] for entry in entries if isinstance(entry, dict) and "valueFrom" in entry]
+    for source in sources:
+        for kind, whole in _SOURCES.items():
+            if isinstance(source, dict) and isinstance(source.get(kind), dict):
+                name = source[kind].get("name", "...")
+                return f"write envFrom: [{{{whole}: {{name: {name}}}}}] under spec; its keys become the names"
+    for source in sources:
+        field = source.get("fieldRef", {}).get("fieldPath") if isinstance(source, dict) else None
+        ours = _POD_FIELDS.get(str(field), "")
+        return f"remove it: the script finds it as {ours}" if ours else "write the value itself"
+    if len(path) == 2:
+        return 'write env: {NAME: "value"}'
+    value = given.get("value") if isinstance(given, dict) else None
+    return f"write {path[-1]}: {json.dumps(str(value))}" if value is not None else ""
 
 
 def _not_a_choice(error: ErrorDetails, value: str) -> tuple[str, str]:

@@ -6,22 +6,19 @@ is wrong already, and a rule that needs such a value stays silent instead of bla
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from pathlib import PurePosixPath
 from typing import Any, Final, NamedTuple
 
 from k8sddp import constants
+from k8sddp.spec import commands
 from k8sddp.spec.fields import quantity_value
 from k8sddp.spec.loading import Path
 from k8sddp.spec.volumes import SOURCES
 
 _OUR_PATHS: Final = ("/k8sddp", "/tmp", "/dev/shm")  # noqa: S108 - mount points in the container
 _OUR_VOLUME_PREFIX: Final = "k8sddp-"
-# Commands that start ranks, or a Python, themselves
-_STARTERS: Final = frozenset({"torchrun", "torch.distributed.run", "torch.distributed.launch", "bash", "sh", "env"})
-_PYTHON = re.compile(r"python[0-9.]*")
 
 
 class Fault(NamedTuple):
@@ -118,33 +115,32 @@ def _owner(key: str, field: str) -> str:
 
 def _command_starts_a_script(facts: Facts) -> Iterator[Fault]:
     command = [str(word) for word in facts.read("spec", "command", default=["train.py"])]
-    path = ("spec", "command", 0)
-    facts.read(*path, default="")
-    first = command[0]
-    words = first.split()
-    base = PurePosixPath(words[0] if words else "").name
-    starter = base in _STARTERS or _PYTHON.fullmatch(base)
-    if not words:
-        yield Fault(path, "the first word is empty", "write [train.py, ...]")
-    elif first == "-m" and len(command) == 1:
-        yield Fault(path, "`-m` needs a module", "write [-m, package.module, ...]")
-    elif first.startswith("-") and first != "-m":
-        yield Fault(path, f"`{first}` is neither a script nor -m", "write [train.py, ...] or [-m, package.module, ...]")
-    elif len(words) > 1 and (starter or base.endswith(".py")):  # [train.py --epochs 10], the commas forgotten
-        yield Fault(path, f"`{first}` is one word, and so the name of one file", script_hint([*words, *command[1:]]))
-    elif starter:
-        launcher = facts.read("spec", "launcher", default="torchrun")
-        starts = "torchrun" if launcher == "torchrun" else "Python"
-        yield Fault(path, f"`{first}` is no Python script: k8sddp starts {starts} itself", script_hint(command))
+    facts.read("spec", "command", 0, default="")
+    starts = "torchrun" if facts.read("spec", "launcher", default="torchrun") == "torchrun" else "Python"
+    for found in commands.wrong(command, starts=starts):
+        yield Fault(("spec", "command", found.place), found.rule, found.hint)
 
 
-def script_hint(words: Sequence[str]) -> str:
-    """Return the remedy for a command: the list that begins with its script."""
-    for index, word in enumerate(words):
-        if word.endswith(".py") or (word == "-m" and index + 1 < len(words)):
-            rest = ", ".join(json.dumps(part) if part[0:1].isdigit() else part for part in words[index : index + 4])
-            return f"write [{rest}{', ...' if len(words) > index + 4 else ''}]"
-    return "write [train.py, ...] or [-m, package.module, ...]"
+# Variables with paths, as they are used at the start of a value or after a colon
+_PATHS: Final = frozenset(
+    {"HOME", "PATH", "PWD", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "CUDA_HOME", "CONDA_PREFIX"}
+)
+_REFERENCE: Final = re.compile(r"\$(?:\(([^()]+)\)|\{([^{}]+)\}|([A-Za-z_][A-Za-z0-9_]*))")
+
+
+def _env_is_not_expanded(facts: Facts) -> Iterator[Fault]:
+    written: dict[str, Any] = facts.read("spec", "env", default={})
+    for name, value in written.items():
+        readable = isinstance(value, str) and not facts.is_wrong("spec", "env", name)
+        for match in _REFERENCE.finditer(value) if readable else ():
+            other = next(group for group in match.groups() if group)
+            # `$x` may be meant as it stands, in a password or a pattern; these hardly ever
+            before, after = value[: match.start()], value[match.end() :]
+            as_path = other in _PATHS and not match[1] and before[-1:] in ("", ":") and after[:1] in (":", "/")
+            if other == name or as_path or (other in written and not match[3]):
+                hint = f"write the text that {match[0]} stands for, or set {name} in the script with os.environ"
+                yield Fault(("spec", "env", name), f"`{match[0]}` stays as it is: no shell reads the values", hint)
+                break
 
 
 def _one_place_of_code(facts: Facts) -> Iterator[Fault]:
@@ -265,6 +261,7 @@ _RULES: Final[tuple[Callable[[Facts], Iterator[Fault]], ...]] = (
     _name_fits,
     _reserved_keys,
     _command_starts_a_script,
+    _env_is_not_expanded,
     _one_place_of_code,
     _gpus_fit_backend,
     _shared_memory_fits,

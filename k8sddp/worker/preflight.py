@@ -56,11 +56,31 @@ def check_words(words: tuple[str, ...]) -> None:
     Raises PreflightError.
     """
     script = words[0]
-    if not script.startswith("-") and not os.path.isfile(script):
+    if script == "-m" and len(words) > 1 and not _is_importable(words[1].partition(".")[0]):
+        raise PreflightError(
+            "there is no module %s, neither in %s nor in this Python: spec.command begins with a script of the code or "
+            "image, or with -m and a module" % (words[1], os.getcwd())
+        )
+    if not script.startswith("-") and not os.path.isfile(script) and not os.path.isfile(_main_of(script)):
         raise PreflightError(
             "the script %s is not in %s: spec.command begins with a script of the code or image, or with -m"
             % (script, os.getcwd())
         )
+
+
+def _main_of(folder: str) -> str:
+    """Return what Python runs when it is given a folder."""
+    return os.path.join(folder, "__main__.py")
+
+
+def _is_importable(name: str) -> bool:
+    """Return whether a top-level module is there, without importing anything."""
+    if name in sys.builtin_module_names:
+        return True
+    try:
+        return importlib.machinery.PathFinder.find_spec(name, [os.getcwd(), *sys.path]) is not None
+    except (ImportError, ValueError):
+        return True  # an entry of sys.path that needs more than a look
 
 
 def check_gpus(node: node_env.NodeEnv, devices: str = "/dev") -> None:

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 
 import pytest
 
@@ -243,29 +244,36 @@ def test_too_many_files_are_refused(tmp_path):
     assert "holds more than 10000 files" in refusal(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("command", "expected"),
-    [
-        (["train.py"], "the code folder lacks it"),
-        (["./src/main.py", "--x"], "the code folder lacks it"),
-        (["../train.py"], "the code folder lacks it"),
-        (["old.py"], "it is there, but ignored: see .k8sddpignore"),
-    ],
-)
-def test_a_script_that_does_not_travel_is_named(tmp_path, command, expected):
-    """The commonest mistake is found before the cluster is asked for anything."""
-    make_folder(tmp_path, {"main.py": "", "old.py": ""}, ignore="old.py\n")
-    text = refusal(tmp_path, command=command)
-    assert text.startswith(f"spec.command names {command[0]}, which does not travel with {tmp_path} ({expected});")
+GIT_PATTERNS = [
+    "a b",
+    "\\#c",
+    "#c",
+    "\\!d",
+    "e\\ ",
+    "f ",
+    "*",
+    "*\n!*.py\n!*/",
+    "d/*\n!d/a.py",
+    "**/a.py",
+    "d/**/x",
+    "/*\n!/d\n/d/*\n!/d/e",
+    "[!a]*.py",
+    "*.[ch]\nd/**",
+    "D/A.PY",
+]
 
 
-@pytest.mark.parametrize(
-    "command",
-    [["main.py"], ["./main.py"], ["sub/../main.py"], ["-m", "train.py"], ["/app/train.py"], ["train"]],
-    ids=" ".join,
-)
-def test_a_script_that_travels_or_lies_elsewhere_is_no_problem(tmp_path, command):
-    """Modules and absolute paths may come from the image."""
-    assert ["main.py"] == [
-        file.name for file in code_folder.read(make_folder(tmp_path, {"main.py": ""}), command=command)
-    ]
+@pytest.mark.parametrize("ignore", GIT_PATTERNS)
+def test_ignore_file_is_read_as_git_reads_it(tmp_path, ignore):
+    """git itself is asked about every file."""
+    files = ["a b", "#c", "!d", "e ", "f", "f.c", "a.py", "d/a.py", "d/x", "d/e/x", "d/e/a.py", "d/e/f/x"]
+    folder = make_folder(tmp_path, dict.fromkeys([*files, "zz.py"], ""), ignore=ignore)
+    (folder / ".gitignore").write_text(ignore)
+    subprocess.run(["git", "init", "-q", folder], check=True)
+    asked = ["git", "-c", "core.quotePath=off", "-C", folder, "ls-files", "-z", "--others", "--exclude-standard"]
+    listed = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.split("\0")
+    expected = sorted(set(listed) - {"", ".gitignore", ".k8sddpignore"})
+    if expected:
+        assert expected == [name for name in names(folder) if name != ".gitignore"]
+    else:
+        assert "holds no file that travels" in refusal(folder)

@@ -22,8 +22,33 @@ from .jobs import make_text, places, problems, yaml_with
         ),
         (
             {"command": "torchrun --nproc_per_node 8 train.py a"},
-            "spec.command: `torchrun --nproc_per_node 8 train.py a` is a text; a list is needed (write [train.py, a])",
+            "spec.command: `torchrun --nproc_per_node 8 train.py a` is a text; a list is needed "
+            "(write [train.py, a] and nprocPerNode: 8)",
         ),
+        (
+            {"nprocPerNode": "auto"},
+            "spec.nprocPerNode: `auto` is a text; a whole number is needed (remove it: with resources.gpu there is one "
+            "rank per GPU, else one per node; or write a number)",
+        ),
+        (
+            {"env": {"TOKEN": {"valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}}},
+            "spec.env.TOKEN: is a mapping; a text is needed (write envFrom: [{secretRef: {name: s}}] under spec; its "
+            "keys become the names)",
+        ),
+        (
+            {"env": [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}]},
+            "spec.env: is a list; a mapping of names to values is needed (write envFrom: [{configMapRef: {name: c}}] "
+            "under spec; its keys become the names)",
+        ),
+        (
+            {"env": {"HOST": {"valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}}},
+            "spec.env.HOST: is a mapping; a text is needed (remove it: the script finds it as K8SDDP_KUBE_NODE)",
+        ),
+        (
+            {"env": {"N": {"valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}}}},
+            "spec.env.N: is a mapping; a text is needed (write the value itself)",
+        ),
+        ({"env": {"A": {"value": 5}}}, 'spec.env.A: is a mapping; a text is needed (write A: "5")'),
         ({"command": [10]}, 'spec.command[0]: `10` is a number in YAML; a text is needed (write "10")'),
         ({"command": ["train.py", 10]}, 'spec.command[1]: `10` is a number in YAML; a text is needed (write "10")'),
         ({"nnodes": 0}, "spec.nnodes: `0` is too small: the least is 1 (write 1 or more)"),

@@ -38,11 +38,26 @@ EMPTY_DIR = {"emptyDir": {}}
             {"code": {"path": ".", "configMap": "c"}},
             "spec.code: exactly one of path and configMap is needed, not both (keep one)",
         ),
+        (
+            {"env": {"PATH": "/x:$PATH"}},
+            "spec.env.PATH: `$PATH` stays as it is: no shell reads the values (write the text that $PATH stands for, "
+            "or set PATH in the script with os.environ)",
+        ),
+        (
+            {"env": {"A": "1", "B": "x/$(A)"}},
+            "spec.env.B: `$(A)` stays as it is: no shell reads the values (write the text that $(A) stands for, "
+            "or set B in the script with os.environ)",
+        ),
+        (
+            {"env": {"CACHE": "${HOME}/.cache"}},
+            "spec.env.CACHE: `${HOME}` stays as it is: no shell reads the values (write the text that ${HOME} stands "
+            "for, or set CACHE in the script with os.environ)",
+        ),
         ({"command": [""]}, "spec.command[0]: the first word is empty (write [train.py, ...])"),
         ({"command": ["-m"]}, "spec.command[0]: `-m` needs a module (write [-m, package.module, ...])"),
         (
             {"command": ["-u", "a.py"]},
-            "spec.command[0]: `-u` is neither a script nor -m (write [train.py, ...] or [-m, package.module, ...])",
+            "spec.command[0]: `-u` is neither a script nor -m (write [a.py])",
         ),
         (
             {"command": ["python3.11", "-u", "train.py", "--lr", "1"]},
@@ -51,8 +66,8 @@ EMPTY_DIR = {"emptyDir": {}}
         ),
         (
             {"command": ["/usr/bin/torchrun", "--nproc_per_node", "8", "train.py"]},
-            "spec.command[0]: `/usr/bin/torchrun` is no Python script: k8sddp starts torchrun itself (write "
-            "[train.py])",
+            "spec.command[0]: `/usr/bin/torchrun` starts ranks, which k8sddp does itself (write [train.py] and "
+            "nprocPerNode: 8)",
         ),
         (
             {"command": ["python", "-m", "pkg.train"]},
@@ -73,8 +88,8 @@ EMPTY_DIR = {"emptyDir": {}}
         ),
         (
             {"command": ["bash", "run.sh"]},
-            "spec.command[0]: `bash` is no Python script: k8sddp starts torchrun itself "
-            "(write [train.py, ...] or [-m, package.module, ...])",
+            "spec.command[0]: `bash` is a shell: k8sddp starts torchrun with a Python script "
+            "(write [train.py, ...] or [-m, package.module, ...], and do in it what the shell script does)",
         ),
         (
             {"volumes": [{"name": "a", "mountPath": "/a"}]},
@@ -147,6 +162,7 @@ def test_a_broken_rule_blames_one_field_and_names_the_remedy(fields, expected):
         {"restart": {"failOn": [1, 255], "retryOn": [2, 254]}},
         {"rendezvous": {"port": 1024}},
         {"command": ["-m", "pkg.train"]},
+        {"env": {"A": "x", "PASSWORD": "a$b$A(c)$1$$", "PATTERN": "end$", "PRICE": "$5 of $HOME"}},
         {"command": ["/app/train.py"]},
         {"command": ["train"]},
         {"command": ["my train.py"]},

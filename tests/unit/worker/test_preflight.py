@@ -98,7 +98,10 @@ def test_an_empty_host_listens_on_every_address() -> None:
     ("words", "fits"),
     [
         pytest.param(("train.py",), True, id="there"),
-        pytest.param(("-m", "package.train"), True, id="module"),
+        pytest.param(("-m", "train"), True, id="module"),
+        pytest.param(("-m", "package.train"), True, id="namespace package"),
+        pytest.param(("-m", "json.tool"), True, id="module of the image"),
+        pytest.param(("package",), True, id="a folder with __main__.py"),
         pytest.param(("other.py",), False, id="missing"),
         pytest.param(("folder",), False, id="a folder"),
     ],
@@ -106,8 +109,10 @@ def test_an_empty_host_listens_on_every_address() -> None:
 def test_the_script_must_be_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], fits: bool
 ) -> None:
-    """Seen from the working directory; a module is found by Python."""
+    """Seen from the working directory."""
     (tmp_path / "train.py").touch()
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__main__.py").touch()
     (tmp_path / "folder").mkdir()
     monkeypatch.chdir(tmp_path)
     if fits:
@@ -115,3 +120,10 @@ def test_the_script_must_be_there(
     else:
         with pytest.raises(preflight.PreflightError, match=f"the script {words[0]} is not in {tmp_path}"):
             preflight.check_words(words)
+
+
+def test_a_module_that_is_nowhere_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the gang waits for all nodes, instead of in every attempt."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(preflight.PreflightError, match=f"there is no module pkg.train, neither in {tmp_path} nor in"):
+        preflight.check_words(("-m", "pkg.train"))
