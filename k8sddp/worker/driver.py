@@ -254,6 +254,7 @@ class Driver:
         listener = reports.Listener(
             failed=self._rank_failed,
             left=lambda rank: self._act(self._member.rank_left(rank)),
+            back=lambda: self._act(self._member.ranks_back()),
             complete=lambda: self._act(self._member.ranks_complete()),
             over=lambda: self._act(self._member.ranks_over()),
         )

@@ -50,7 +50,9 @@ PEER_HOSTS = (COORDINATOR,)
 # What the worker adds for the processes it starts
 ATTEMPT = "K8SDDP_ATTEMPT"  # 0-based
 RANK_DIR = "K8SDDP_RANK_DIR"  # pipes and failure records of this node's ranks
+MASTER_HOST = "K8SDDP_MASTER_ADDR"  # MASTER_ADDR as it was given, should the script set another
 RANK_PID = "K8SDDP_RANK_PID"  # set by a rank itself, so that its subprocesses know they are none
+JOINED = "K8SDDP_JOINED"  # set by a rank itself: its rank while it is in a process group, empty when it has left it
 LAUNCHER_PID = "K8SDDP_LAUNCHER_PID"  # set by the launcher itself, so that its children know they are none
 WORKER_PID = "K8SDDP_WORKER_PID"  # of the worker itself
 RANK_BASE = "K8SDDP_RANK_BASE"  # rank of this node's local rank 0

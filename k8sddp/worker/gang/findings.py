@@ -24,15 +24,18 @@ class Findings:
         self.failures: list[root_cause.Failure] = []
         self.lost: list[messages.Join] = []  # pods that went without a word
         self.due: Optional[float] = None  # when to decide
-        self._left: Optional[root_cause.Failure] = None  # whose rank exited with 0 first, should it be too early
+        self._left: dict[int, root_cause.Failure] = {}  # by node: the first rank to exit with 0, should it be too early
 
     def failed(self, failure: root_cause.Failure) -> None:
         """Take note of a failure."""
         self.failures.append(failure)
 
     def left(self, join: messages.Join, rank: int) -> None:
-        """Take note of a rank that exited with 0."""
-        self._left = self._left or roster.failure(join, "early-exit", "")._replace(rank=rank)
+        """Take note of a rank that exited with 0; NOBODY: that those of this node have successors."""
+        if rank == messages.NOBODY:
+            self._left.pop(join.node_rank, None)
+        else:
+            self._left.setdefault(join.node_rank, roster.failure(join, "early-exit", "")._replace(rank=rank))
 
     def lose(self, join: messages.Join, how: str) -> None:
         """Take note of a pod that went without a word."""
@@ -53,7 +56,7 @@ class Findings:
         """Return who is to blame as far as is known; there is a failure."""
         cause = root_cause.first(self.failures)
         if cause.weight == root_cause.VICTIM and self._left:
-            return self._left  # the others were torn down because this one has gone
+            return next(iter(self._left.values()))  # the others were torn down because this one has gone
         return cause
 
     @property

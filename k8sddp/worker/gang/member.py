@@ -153,6 +153,12 @@ class Member:
         self._left = True
         return effects
 
+    def ranks_back(self) -> list[Effect]:
+        """Take note that the ranks that had left have successors: a script may start one pool after the other."""
+        effects = self._report(messages.Left(self._memory.attempt, messages.NOBODY)) if self._left else []
+        self._left = False
+        return effects
+
     def ranks_over(self) -> list[Effect]:
         """Take note that the launcher ended after failures."""
         effects = self._report(messages.Over(self._memory.attempt))

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, Union
 
 from . import wire
 
+NOBODY = -1  # no rank
+
 
 class Join(NamedTuple):
     """A member presents itself: its ranks have ended, if it had any.
@@ -75,7 +77,10 @@ class Failed(NamedTuple):
 
 
 class Left(NamedTuple):
-    """A rank of this node exited with code 0, the first one here: early, if others should fail for want of it."""
+    """A rank of this node exited with code 0, the first one here: early, if others should fail for want of it.
+
+    With the rank NOBODY: those who left have successors.
+    """
 
     attempt: int
     rank: int

@@ -2,7 +2,8 @@
 
 A finder on sys.meta_path waits for a module by name, lets the ordinary finders load it, and then patches attributes
 of it. Nothing is imported early, so a program that never touches torch pays nothing. Each patch calls the original and
-only watches, or waits for gloo first; a module whose attribute is not there (another version of torch) is left alone.
+only watches, or waits for gloo first; only a process group that is not the job's ends the process (k8sddp_world). A
+module whose attribute is not there (another version of torch) is left alone.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ if TYPE_CHECKING:
 
 C10D = "torch.distributed.distributed_c10d"
 
-_patches: dict[str, Patch] = {}
+_patches: dict[str, list[Patch]] = {}
 
 
 class _Finder:
     """Waits for the modules in _patches."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        patch = _patches.pop(name, None)
-        if patch is None:
+        patches = _patches.pop(name, None)
+        if patches is None:
             return None
         for finder in sys.meta_path:
             if finder is not self and hasattr(finder, "find_spec"):
@@ -40,16 +41,17 @@ class _Finder:
                     break
         else:
             return None
-        k8sddp_rank.guarded(_patch_after_load, spec.loader, patch)
+        k8sddp_rank.guarded(_patch_after_load, spec.loader, patches)
         return spec
 
 
-def _patch_after_load(loader: Any, patch: Patch) -> None:
+def _patch_after_load(loader: Any, patches: list[Patch]) -> None:
     load = loader.exec_module
 
     def exec_module(module: Any) -> None:
         load(module)
-        k8sddp_rank.guarded(patch, module)
+        for patch in patches:
+            k8sddp_rank.guarded(patch, module)
 
     loader.exec_module = exec_module
 
@@ -61,7 +63,7 @@ def when_imported(name: str, patch: Patch) -> None:
     if name in sys.modules:
         k8sddp_rank.guarded(patch, sys.modules[name])
     else:
-        _patches[name] = patch
+        _patches.setdefault(name, []).append(patch)
 
 
 def watch_launcher() -> None:
@@ -70,14 +72,18 @@ def watch_launcher() -> None:
 
 
 def watch_children() -> None:
-    """In the launcher and its children: become a rank on init_process_group, report what ends a child."""
-    when_imported(C10D, _patch_init)
+    """In the launcher and what it starts: become a rank when a group has formed, report what ends a child."""
+    watch_group()
     when_imported("multiprocessing.process", _patch_process_run)
+    if os.environ.get("K8SDDP_LAUNCHER") == "spawn":  # torchrun's agent tells of its ranks in its own way
+        when_imported("multiprocessing.popen_fork", _patch_poll)
+        when_imported("multiprocessing.popen_forkserver", _patch_poll)
+        when_imported("subprocess", _patch_exit_status)
 
 
-def watch_teardown() -> None:
-    """In a rank that starts as one: let gloo finish before the process group goes."""
-    when_imported(C10D, _patch_destroy)
+def watch_group() -> None:
+    """In every process: look at the default group that forms, and let gloo finish before it goes."""
+    when_imported(C10D, _patch_group)
 
 
 def _patch_process_failure(module: Any) -> None:
@@ -94,34 +100,60 @@ def _emit_process(failure: Any) -> None:
     k8sddp_rank.emit("process", local_rank=failure.local_rank, child_pid=failure.pid, exit_code=failure.exitcode)
 
 
-def _patch_init(module: Any) -> None:
-    original = module.init_process_group
+def _patch_group(module: Any) -> None:
+    init, destroy = module.init_process_group, module.destroy_process_group
 
-    @functools.wraps(original)
+    @functools.wraps(init)
     def init_process_group(*args: Any, **kwargs: Any) -> Any:
-        result = original(*args, **kwargs)
-        k8sddp_rank.guarded(_become, module)
+        result = init(*args, **kwargs)
+        k8sddp_rank.guarded(_formed, module, args, kwargs)
+        return result
+
+    @functools.wraps(destroy)
+    def destroy_process_group(*args: Any, **kwargs: Any) -> Any:
+        k8sddp_rank.guarded(k8sddp_teardown.let_gloo_finish)
+        result = destroy(*args, **kwargs)
+        k8sddp_rank.guarded(_left, module)
         return result
 
     module.init_process_group = init_process_group
-    _patch_destroy(module)
-
-
-def _patch_destroy(module: Any) -> None:
-    original = module.destroy_process_group
-
-    @functools.wraps(original)
-    def destroy_process_group(*args: Any, **kwargs: Any) -> Any:
-        k8sddp_rank.guarded(k8sddp_teardown.let_gloo_finish)
-        return original(*args, **kwargs)
-
     module.destroy_process_group = destroy_process_group
 
 
-def _become(module: Any) -> None:
-    rank = module.get_rank()
-    if rank >= 0:
-        k8sddp_rank.become_rank(rank)
+def _formed(module: Any, args: Any, kwargs: Any) -> None:
+    k8sddp_rank.load("k8sddp_world").formed(module, args, kwargs)
+
+
+def _left(module: Any) -> None:
+    if k8sddp_rank.own_rank() is not None and not module.is_initialized():
+        os.environ[k8sddp_rank.JOINED] = ""
+
+
+def _patch_poll(module: Any) -> None:
+    """Tell how a child ended that multiprocessing has reaped: nobody else can learn it any more."""
+    original = module.Popen.poll
+
+    @functools.wraps(original)
+    def poll(self: Any, *args: Any, **kwargs: Any) -> Any:
+        known = self.returncode
+        code = original(self, *args, **kwargs)
+        if known is None and code is not None:
+            k8sddp_rank.guarded(k8sddp_rank.emit, "ended", child_pid=self.pid, exit_code=code)
+        return code
+
+    module.Popen.poll = poll
+
+
+def _patch_exit_status(module: Any) -> None:
+    """Do so for a child of subprocess."""
+    original = module.Popen._handle_exitstatus
+
+    @functools.wraps(original)
+    def _handle_exitstatus(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        k8sddp_rank.guarded(k8sddp_rank.emit, "ended", child_pid=self.pid, exit_code=self.returncode)
+
+    module.Popen._handle_exitstatus = _handle_exitstatus
 
 
 def _patch_process_run(module: Any) -> None:
@@ -139,7 +171,7 @@ def _patch_process_run(module: Any) -> None:
 
 
 def _record_child(error: BaseException | None) -> None:
-    if k8sddp_rank._state["rank"] is None or k8sddp_rank._state["pid"] != os.getpid():
+    if k8sddp_rank.own_rank() is None:
         return  # not a rank: a DataLoader worker, or a child that never joined, which its parent reports
     if isinstance(error, SystemExit):
         if error.__context__ is None:  # the script's own; torch's teardown may turn it into SIGABRT

@@ -41,6 +41,7 @@ class Counter:
             page = memoryview(mmap.mmap(fd, SIZE)).cast("Q")
         finally:
             os.close(fd)
+        page[STEP] = page[FORWARD_ENTERED] = page[FORWARD_LEFT] = page[STEP_TIME] = 0  # another process had it before
         page[STARTED] = page[LAST_STEP] = time.monotonic_ns()
         page[PID] = os.getpid()
         self.page = page

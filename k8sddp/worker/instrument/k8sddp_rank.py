@@ -1,9 +1,10 @@
 """Turns a process into a reporting rank: its output to the worker's pipe, its end to the worker's event pipe.
 
-Which process is what: RANK and LOCAL_RANK make a rank; the first process below the worker is the launcher; children of
-the launcher become ranks when they call init_process_group; children of a rank are nothing, however many there are, so
-that a rank's own subprocess never names a false cause. Light: no torch, no traceback module until something fails. An
-event is one JSON line of at most PIPE_BUF bytes in one write, so the order in the pipe is the order of events.
+Which process is what: under torchrun and direct RANK and LOCAL_RANK make a rank, from its start. Under spawn, where
+RANK is the node's, the first process below the worker is the launcher, and it and what it starts become ranks when
+their process group has formed, with the rank that torch gives them (k8sddp_world). Processes below a rank report
+nothing, so that a rank's own subprocess never names a false cause. Light: no torch, no traceback module until something
+fails. An event is one JSON line of at most PIPE_BUF bytes in one write, so the order in the pipe is that of the events.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
+    from typing import Any, NoReturn
 
 RANK_DIR = "K8SDDP_RANK_DIR"
 RANK_PID = "K8SDDP_RANK_PID"
 LAUNCHER_PID = "K8SDDP_LAUNCHER_PID"
+JOINED = "K8SDDP_JOINED"  # the rank of RANK_PID while it is in a process group, empty when it has left it
 EVENTS = "events"  # the worker's event pipe in RANK_DIR
 MAX_EVENT = 4000  # PIPE_BUF is 4,096: a smaller write is atomic
 QUIET = ("ChildFailedError", "SignalException")  # torchrun's own report about ranks that have reported themselves
@@ -34,28 +37,45 @@ def install() -> None:
     environ = os.environ
     pid = os.getpid()
     _state["pid"] = pid
-    if "RANK" in environ and "LOCAL_RANK" in environ:
+    if below_a_rank():
+        _watch_group()
+        return
+    if environ.get("K8SDDP_LAUNCHER") != "spawn" and "RANK" in environ and "LOCAL_RANK" in environ:
         become_rank(int(environ["RANK"]))
-        guarded(_watch_teardown)
+        guarded(_watch_group)
         return
     import k8sddp_hooks
     import k8sddp_page  # noqa: F401  now, for a child that becomes a rank when this folder is off sys.path
 
     if environ.get("K8SDDP_FAULTS"):
         import k8sddp_faults  # noqa: F401
+    place = environ.get("LOCAL_RANK", "")
     if environ.setdefault(LAUNCHER_PID, str(pid)) == str(pid):
         _watch_end()
         k8sddp_hooks.watch_launcher()
+    elif environ[LAUNCHER_PID] == str(os.getppid()) and place.isdigit() and int(place):
+        # the script has started itself again, as Lightning does; what has LOCAL_RANK=0 may as well be its helper
+        _watch_end()
+        emit("starting", local_rank=int(place))
     k8sddp_hooks.watch_children()
+
+
+def below_a_rank() -> bool:
+    """Return whether a rank has started or forked this process."""
+    pid = str(os.getpid())
+    return os.environ.get(RANK_PID, pid) != pid
+
+
+def own_rank() -> object:
+    """Return the rank that this process is, None where it is none (yet)."""
+    return _state["rank"] if _state["pid"] == os.getpid() else None
 
 
 def become_rank(rank: int) -> None:
     """Send this process's output and end to the worker as those of `rank`; later calls do nothing."""
     pid = os.getpid()
-    if _state["rank"] is not None and _state["pid"] == pid:
+    if own_rank() is not None:
         return
-    if os.environ.get(RANK_PID, str(pid)) != str(pid):
-        return  # forked or started by a rank
     os.environ[RANK_PID] = str(pid)
     _state.update(rank=rank, pid=pid, recorded=False)
     _send(b'{"event": "start", "pid": %d, "rank": %d}' % (pid, rank))  # json costs 2 ms in a process that just starts
@@ -64,24 +84,33 @@ def become_rank(rank: int) -> None:
     guarded(_count, rank)
 
 
-def _watch_teardown() -> None:
+def load(name: str) -> Any:
+    """Import a module of this folder, which is off sys.path once the script runs."""
+    import importlib
+
+    folder = os.path.dirname(__file__)
+    sys.path.insert(0, folder)
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(folder)
+
+
+def _watch_group() -> None:
     import k8sddp_hooks
 
-    k8sddp_hooks.watch_teardown()
+    k8sddp_hooks.watch_group()
 
 
 def _count(rank: int) -> None:
-    import k8sddp_page
-
-    k8sddp_page.counter.start(os.path.join(os.environ[RANK_DIR], "rank-%d.page" % rank))
+    counter = load("k8sddp_page").counter
+    counter.start(os.path.join(os.environ[RANK_DIR], "rank-%d.page" % rank))
     if os.environ.get("K8SDDP_FAULTS"):
-        import k8sddp_faults
-
-        k8sddp_page.counter.after_step = k8sddp_faults.of_rank(rank)
+        counter.after_step = load("k8sddp_faults").of_rank(rank)
 
 
-def emit(event: str, **fields: object) -> None:
-    """Write one event; the text fields are cut until it fits into one atomic write."""
+def emit(event: str, **fields: object) -> bool:
+    """Write one event, its texts cut until it fits into one atomic write; return whether the worker can read it."""
     import json
 
     fields.update(event=event, pid=os.getpid(), rank=_state["rank"])
@@ -93,19 +122,19 @@ def emit(event: str, **fields: object) -> None:
         text = texts[longest]
         fields[longest] = text[excess:] if longest == "traceback" else text[:-excess]
         data = json.dumps(fields).encode("ascii")
-    _send(data)
+    return _send(data)
 
 
-def _send(data: bytes) -> None:
+def _send(data: bytes) -> bool:
     try:
         fd = os.open(os.path.join(os.environ[RANK_DIR], EVENTS), os.O_WRONLY | os.O_NONBLOCK)
     except OSError:
-        return  # the worker is gone
+        return False  # the worker is gone
     try:
         os.set_blocking(fd, True)  # a full pipe is emptied soon; an event must not be lost
-        os.write(fd, data + b"\n")
+        return os.write(fd, data + b"\n") > 0
     except OSError:
-        pass
+        return False
     finally:
         os.close(fd)
 
@@ -125,7 +154,8 @@ def record_exception(
         emit("last", exception=text, traceback=lines)
         return
     _state["recorded"] = True
-    index = getattr(value, "error_index", None)  # torch.multiprocessing.spawn: a child of this process failed
+    # torch.multiprocessing.spawn: a child of this process failed, which is a rank only where this one is none
+    index = getattr(value, "error_index", None) if _state["rank"] is None else None
     child = getattr(value, "error_pid", getattr(value, "pid", None))  # torch 2.4 says pid
     if isinstance(index, int) and isinstance(child, int):
         emit(
@@ -190,21 +220,44 @@ def _watch_end() -> None:
     if _state["watched"]:
         return  # a launcher that became a rank, or a child forked from one
     _state["watched"] = True
-    previous = sys.excepthook
+    previous, end = sys.excepthook, os._exit
 
     def hook(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
-        # the interpreter itself calls with no frame above; a script that calls sys.excepthook by hand goes on
-        guarded(record_exception, kind, value, trace, sure=sys._getframe().f_back is None)
+        guarded(record_exception, kind, value, trace, sure=_uncaught())
         previous(kind, value, trace)
 
-    def leave() -> None:
-        value = getattr(sys, "last_value", None)  # what ends the process, even if the script took our hook away
+    def last_words() -> None:
+        value = getattr(sys, "last_value", None)  # what ends the process, even if no hook of the script called ours
         if value is not None:
-            guarded(record_exception, type(value), value, value.__traceback__, sure=False)
+            record_exception(type(value), value, value.__traceback__, sure=False)
+
+    def leave() -> None:
+        guarded(last_words)
         guarded(k8sddp_teardown.let_gloo_finish)
 
-    sys.excepthook = hook
+    def _exit(status: int) -> NoReturn:
+        guarded(last_words)  # a hook of the script's that waits for no teardown
+        end(status)
+
+    if previous is sys.__excepthook__:
+        # Who finds another hook than Python's own calls it after printing the traceback itself, as wandb does
+        # (wandb_run.py, ExitHooks), so ours is not to be told from Python's own.
+        sys.__excepthook__ = hook
+    sys.excepthook, os._exit = hook, _exit
     atexit.register(leave)
+
+
+def _uncaught() -> bool:
+    """Return whether Python itself calls sys.excepthook: what the script calls by hand ends nothing.
+
+    It does so with no frame below the hook; the script's hook, or torch's, may have called ours.
+    """
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+    hook = sys.excepthook
+    code = getattr(hook, "__code__", None) or getattr(type(hook).__call__, "__code__", None)
+    return frame.f_code is code
 
 
 def guarded(function: Callable[..., object], *args: object, **options: object) -> None:

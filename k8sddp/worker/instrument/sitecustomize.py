@@ -9,9 +9,7 @@ import sys
 
 
 def _instrument() -> None:
-    environ = os.environ
-    # a rank's own subprocesses are none of our business
-    if environ.get("K8SDDP_RANK_DIR") and environ.get("K8SDDP_RANK_PID", str(os.getpid())) == str(os.getpid()):
+    if os.environ.get("K8SDDP_RANK_DIR"):
         try:
             import k8sddp_rank
 

@@ -81,6 +81,10 @@ class Loop:
         """Call `callback` with the exit code (negative: the signal) when the child `pid` has ended."""
         self._children[pid] = callback
 
+    def forget_child(self, pid: int) -> None:
+        """Call nobody any more when `pid` ends."""
+        self._children.pop(pid, None)
+
     def handle_signals(self, callback: Callable[[int], None]) -> None:
         """Take over SIGTERM, SIGINT and SIGHUP (all given to `callback`) and SIGCHLD (reaping)."""
         self._on_signal = callback

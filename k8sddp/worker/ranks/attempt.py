@@ -42,7 +42,9 @@ class NodeAttempt:
         self._pids: dict[int, Optional[int]] = {}  # of the launcher's living processes -> rank, None where it is none
         self._others = pidfds.Pidfds(events)  # ranks that are no children of ours
         self._files = channels.Channels(events, sink, folder)
-        self._reports = reports.Reports(events, node, self._files, listener=listener, started=self._rank_started)
+        self._reports = reports.Reports(
+            events, node, self._files, listener=listener, started=self._rank_started, living=self._others.living
+        )
         self._stopping = stopping.Stopping(events, node, self._pids.keys(), self._others)
         self._waiting: list[Callable[[tuple[int, ...]], None]] = []  # who wants to hear that it has ended
         self._killing = False
@@ -79,6 +81,11 @@ class NodeAttempt:
         """Return how far each rank of this node has come."""
         return self._files.progress()
 
+    @property
+    def joined(self) -> bool:
+        """Return whether ranks of this node have been in a process group of the job's size."""
+        return self._reports.joined
+
     def end(self, done: Callable[[tuple[int, ...]], None], *, grace: bool) -> None:
         """End every process of this attempt, then call `done` with the pids that would not die.
 
@@ -105,6 +112,8 @@ class NodeAttempt:
     def _close(self, sweep: process_tree.Sweep) -> None:
         self._files.close()
         self._others.close()
+        for pid in self._reports.pids:
+            self._events.forget_child(pid)
         self._clear_memory(sweep)
         if sweep.left:
             pids = ", ".join(map(str, sweep.left[:8]))
@@ -121,9 +130,15 @@ class NodeAttempt:
         if swept.left:
             self._sink.say("shared memory cannot be removed: %s" % _listed(swept.left))
 
-    def _rank_started(self, pid: int, rank: int) -> None:
+    def _rank_started(self, pid: int) -> None:
         if pid not in self._pids:
-            self._others.watch(pid, functools.partial(self._reports.rank_gone, pid, rank))
+            gone = functools.partial(self._rank_gone, pid)
+            self._others.watch(pid, gone)
+            self._events.on_child(pid, gone)  # which it becomes when its parent ends
+
+    def _rank_gone(self, pid: int, code: Optional[int]) -> None:
+        self._events.forget_child(pid)
+        self._reports.rank_gone(pid, code)
 
     def _process_ended(self, pid: int, code: int) -> None:
         self._reports.read()

@@ -77,6 +77,7 @@ class Node:
         listener = reports.Listener(
             failed=self._failed,
             left=lambda rank: self.told.append(("left", rank)),
+            back=lambda: self.told.append(("back", None)),
             complete=lambda: self.told.append(("complete", None)),
             over=lambda: self.told.append(("over", None)),
         )

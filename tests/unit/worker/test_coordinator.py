@@ -277,6 +277,20 @@ def test_a_rank_that_exits_early_is_named() -> None:
     assert expected == cause_of(told[0])["message"]
 
 
+def test_ranks_that_left_and_have_successors_were_not_too_early() -> None:
+    """Both nodes had a first pool of ranks; of the second one rank 1 leaves while rank 0 trains."""
+    gang = gangs.make_running()
+    for node_rank in (0, 1):
+        gang.received(node_rank, messages.Left(0, node_rank), 5.0)
+        gang.received(node_rank, messages.Left(0, messages.NOBODY), 6.0)
+    gang.received(1, messages.Left(0, 1), 9.0)
+    gang.received(0, gangs.failed(0, VICTIM), 10.0)
+    gang.tick(10.0 + findings.WAIT_VICTIM)
+    gang.received(0, messages.Idle(0), 13.0)
+    told = gangs.ends(gang.received(1, messages.Idle(0), 13.0))
+    assert ("early-exit", 1) == (cause_of(told[0])["class"], cause_of(told[0])["rank"])
+
+
 def test_an_early_exit_does_not_hide_a_lost_pod() -> None:
     """Node 1 is done, as at any end of training, when node 2's machine goes silent: that disruption is free."""
     gang = gangs.make_running(3, max_attempts=1)

@@ -12,7 +12,7 @@ import pytest
 from k8sddp.worker import main
 from tests.unit.worker import workers
 
-PRINT = "import sys; print(sys.excepthook is sys.__excepthook__, [p for p in sys.path if 'instrument' in p])"
+PRINT = "import sys; print(sys.excepthook.__module__, [p for p in sys.path if 'instrument' in p])"
 
 
 class Ranks:
@@ -37,6 +37,18 @@ class Ranks:
     @property
     def env(self) -> dict[str, str]:
         return {"K8SDDP_RANK_DIR": str(self.folder), "RANK": "3", "LOCAL_RANK": "1"}
+
+    @property
+    def spawn_env(self) -> dict[str, str]:
+        """Return the environment of node 1 of 2 with two ranks each, whose script starts them itself."""
+        return {
+            "K8SDDP_RANK_DIR": str(self.folder),
+            "K8SDDP_LAUNCHER": "spawn",
+            "K8SDDP_NNODES": "2",
+            "K8SDDP_NPROC_PER_NODE": "2",
+            "K8SDDP_NODE_RANK": "1",
+            "RANK": "1",
+        }
 
     def output(self) -> str:
         return self._read("rank-3.out").decode()
@@ -107,13 +119,13 @@ def test_a_huge_exception_fits_one_atomic_write(tmp_path: Path) -> None:
 )
 def test_other_processes_are_left_alone(env: dict[str, str]) -> None:
     """No hook, nothing on sys.path, no output touched."""
-    assert "True []\n" == run(PRINT, env).stdout
+    assert "sys []\n" == run(PRINT, env).stdout
 
 
 def test_a_process_without_its_pipes_runs_on() -> None:
     """Whatever is wrong with our folder, the user's program does not notice."""
     done = run(PRINT, {"K8SDDP_RANK_DIR": "/nowhere", "RANK": "3", "LOCAL_RANK": "1"})
-    assert ("False []\n", "", 0) == (done.stdout, done.stderr, done.returncode)
+    assert ("k8sddp_rank []\n", "", 0) == (done.stdout, done.stderr, done.returncode)
 
 
 def test_the_images_own_sitecustomize_runs_too(tmp_path: Path) -> None:
@@ -138,8 +150,12 @@ def test_the_child_that_mp_spawn_names_is_reported(tmp_path: Path, name: str) ->
     """torch's exception holds the child's pid as error_pid, that of torch 2.4 as pid."""
     words = f"class Raised(Exception): error_index, {name} = 1, 42\nraise Raised('KeyError: early')"
     with Ranks(tmp_path / "ranks") as ranks:
+        run(words, ranks.spawn_env)
+        (event,) = ranks.events()
         run(words, ranks.env)
-        event = ranks.events()[-1]
+        assert [("start", 3), ("exception", 3)] == [
+            (one["event"], one["rank"]) for one in ranks.events()
+        ]  # a rank's own
     assert ("child", 1, 42, "KeyError: early") == tuple(
         event[name] for name in ("event", "index", "child_pid", "exception")
     )
@@ -179,10 +195,11 @@ def test_a_group_goes_after_gloo_has_let_go(tmp_path: Path, rank: bool, version:
     (package / "__init__.py").write_text("from .distributed_c10d import *")
     names = ("init_process_group", "destroy_process_group")
     (package / "distributed_c10d.py").write_text(
-        "\n".join(f"def {name}(): return '{name}'" for name in names) + "\ndef get_rank(): return 3\n"
+        "\n".join(f"def {name}(): return '{name}'" for name in names)
+        + "\ndef get_rank(): return 3\ndef get_world_size(): return 4\ndef get_backend(): return 'gloo'\n"
     )
     with Ranks(tmp_path / "ranks") as ranks:
-        env = ranks.env if rank else {"K8SDDP_RANK_DIR": ranks.env["K8SDDP_RANK_DIR"]}
+        env = ranks.env if rank else ranks.spawn_env
         run(BUSY, env, path=str(tmp_path))
         assert "destroy_process_group True\n" == ranks.output()
 

@@ -209,3 +209,14 @@ def test_it_passes_on_who_is_missing() -> None:
     one.connection_up()
     one.received(messages.Waiting("0, 2"), 0.0)
     assert [member.Note("waiting for node 2 of 3")] == one.received(messages.Waiting("2"), 30.0)
+
+
+def test_ranks_that_left_may_have_successors() -> None:
+    """Said once each time, and only where somebody had left."""
+    one = make_running()
+    assert [] == one.ranks_back()
+    assert [member.Tell(messages.Left(0, 1))] == one.rank_left(1)
+    assert [] == one.rank_left(2)
+    assert [member.Tell(messages.Left(0, messages.NOBODY))] == one.ranks_back()
+    assert [] == one.ranks_back()
+    assert [member.Tell(messages.Left(0, 2))] == one.rank_left(2)

@@ -41,6 +41,7 @@ def build(node: node_env.NodeEnv, attempt: messages.Attempt, place: Place) -> di
     env = {name: value for name, value in place.environ.items() if not _scrubbed(name)}
     env[node_env.ATTEMPT] = str(attempt.number)
     env[node_env.RANK_DIR] = place.rank_dir
+    env[node_env.MASTER_HOST] = attempt.master_addr
     env[node_env.WORKER_PID] = str(os.getpid())
     env[node_env.RANK_BASE] = str(node.node_rank * node.nproc_per_node)
     inherited = env.get("PYTHONPATH")
@@ -91,6 +92,6 @@ def _ipv6_interface(address: str) -> str:
 
 
 def _scrubbed(name: str) -> bool:
-    if name in (node_env.JOB_UID, node_env.RANK_PID, node_env.LAUNCHER_PID):
+    if name in (node_env.JOB_UID, node_env.RANK_PID, node_env.LAUNCHER_PID, node_env.JOINED):
         return True
     return bool(node_env.reserved_reason(name)) and not name.startswith("K8SDDP_")
