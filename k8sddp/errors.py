@@ -8,6 +8,7 @@
     |-- RefusedError                1   what is asked for would change or lose something that exists
     |-- LocalError                  1   `run --local` cannot do this here
     |-- WaitTimeoutError            4   a wait reached its limit
+    |-- DetachedError              69   the job runs on, and we can no longer see it
     `-- ClusterError                1   what the cluster answered, one class per kind of answer
         |-- KubeconfigError         1   no usable kubeconfig or context
         |-- UnreachableError        1   no answer from the API server
@@ -16,6 +17,7 @@
         |-- NotFoundError           1   404
         |-- ConflictError           1   409
         |-- InvalidError            1   400, 422, and the 500 of an apply with an unknown field
+        |-- NotKubernetesError      1   a 2xx that is no Kubernetes object: a proxy, a login page
         `-- OldKubernetesError      1   below the minimum version
 
 A message says where (path or file:line:column), the value, the rule and the remedy; lower case, no full stop.
@@ -132,11 +134,25 @@ class WaitTimeoutError(K8sddpError):
     exit_code = 4
 
 
-class ClusterError(K8sddpError):
-    """The cluster said no, or nothing; `status` is the HTTP status code, 0 where there was no answer."""
+class DetachedError(K8sddpError):
+    """The job runs on, and we can no longer see it.
 
-    def __init__(self, message: str, *, status: int = 0) -> None:
+    69 is sysexits' EX_UNAVAILABLE. `run` ends with a rank's own code, 1 to 63, or one of the worker's
+    (worker/contract/exit_codes.py): this one is neither, so that nobody takes an API server that is away for a failure.
+    """
+
+    exit_code = 69
+
+
+class ClusterError(K8sddpError):
+    """The cluster said no, or nothing; `status` is the HTTP status code, 0 where there was no answer.
+
+    `retry_after` is the number of seconds after which the server wants to be asked again, where it said so.
+    """
+
+    def __init__(self, message: str, *, status: int = 0, retry_after: float | None = None) -> None:
         self.status = status
+        self.retry_after = retry_after
         super().__init__(message)
 
 
@@ -166,6 +182,10 @@ class ConflictError(ClusterError):
 
 class InvalidError(ClusterError):
     """The API server does not accept the object (400, 422, or 500 with a schema error in an apply)."""
+
+
+class NotKubernetesError(ClusterError):
+    """Somebody else answered in the API server's place: a proxy, a login page."""
 
 
 class OldKubernetesError(ClusterError):

@@ -64,16 +64,11 @@ def _all(connection: cluster.Cluster) -> Mapping[str, plan.Snapshot]:
     from k8sddp import cluster, constants, manifest
     from k8sddp.plan import snapshot
 
-    pods = connection.list("v1", "Pod", label_selector=constants.LABEL_JOB).items
+    pods: dict[str, list[manifest.Manifest]] = {}  # by the uid of their Job
+    for pod in connection.list("v1", "Pod", label_selector=constants.LABEL_JOB).items:
+        pods.setdefault(manifest.label(pod, constants.LABEL_BATCH_CONTROLLER_UID), []).append(pod)
     return {
-        job["metadata"]["name"]: snapshot.of(
-            [job],
-            pods=[
-                pod
-                for pod in pods
-                if manifest.label(pod, constants.LABEL_BATCH_CONTROLLER_UID) == job["metadata"]["uid"]
-            ],
-        )
+        job["metadata"]["name"]: snapshot.of([job], pods=pods.get(job["metadata"]["uid"], ()))
         for job in sorted(cluster.jobs(connection), key=lambda job: str(job["metadata"]["name"]))
     }
 

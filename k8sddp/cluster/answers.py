@@ -19,6 +19,7 @@ from k8sddp.manifest import Manifest
 from k8sddp.worker.contract import wording
 
 MAX_TEXT: Final = 300
+MAX_FOREIGN: Final = 60  # characters shown of an answer that is nobody's we know
 
 
 class Target(NamedTuple):
@@ -178,6 +179,17 @@ _BY_STATUS: Final[Mapping[int, Callable[[_Said], errors.ClusterError]]] = {
 }
 
 
+def no_object(method: str, path: str, status: int, body: bytes, *, target: Target) -> errors.NotKubernetesError:
+    """Return the error for a 2xx, or an event of a watch, that is no Kubernetes object: somebody else answered."""
+    text = _first_line(body)[:MAX_FOREIGN]
+    shown = f"begins with {text!r}" if text else "is empty"
+    return errors.NotKubernetesError(
+        f"{target} answered {status} to {method} {describe_path(path)} with no Kubernetes object (the body {shown}); "
+        "is a proxy or a login page in between",
+        status=status,
+    )
+
+
 def credentials_error(complaint: str, *, target: Target) -> errors.KubeconfigError:
     """Return the error for a credential plugin that failed."""
     text = _short(complaint.removeprefix("exec: "))
@@ -227,6 +239,18 @@ def unreachable(fault: Exception, *, target: Target, request_timeout: float) -> 
     else:
         why = _short(getattr(root, "strerror", None) or str(root) or type(root).__name__)
     return errors.UnreachableError(f"{target} does not answer: {why}")
+
+
+def why_no_answer(fault: Exception) -> str:
+    """Return in a few words why no answer came, for a line that is said while the API server is away."""
+    root = _root(fault)
+    if isinstance(root, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(root, TimeoutError) or is_silence(fault):
+        return "no answer in time"
+    if isinstance(root, socket.gaierror):
+        return "its name does not resolve"
+    return "connection lost" if isinstance(root, ConnectionError) else _short(str(root) or type(root).__name__)
 
 
 def _tls(root: BaseException) -> str:

@@ -1,7 +1,8 @@
 """The short verbs on one namespace of one cluster: get, list, apply, delete; objects are plain mappings.
 
 Guarantees: apply is server-side apply with our field manager, and says created, configured or unchanged; delete always
-carries a propagation policy (a raw DELETE of a Job orphans its pods). Warning headers are kept and given out once.
+carries a propagation policy (a raw DELETE of a Job orphans its pods). Warning headers are kept and given out once. What
+is given back is an object of the kind that was asked for: a 2xx of somebody else (a proxy, a login page) is an error.
 The long reads are in `streams.py` and `pod_logs.py`. What to do is decided in `plan`, never here.
 """
 
@@ -15,7 +16,7 @@ from urllib.parse import quote
 
 from k8sddp import constants
 from k8sddp.cluster import answers
-from k8sddp.cluster.transport import Transport
+from k8sddp.cluster.transport import Answer, Transport
 from k8sddp.manifest import Manifest, Ref, ref_of
 
 PAGE: Final = 500
@@ -80,21 +81,28 @@ class Cluster:
 
     def server_version(self) -> tuple[int, int]:
         """Return (major, minor); raises OldKubernetesError below the minimum."""
-        return answers.check_version(
-            _object(self.transport.request("GET", "/version").body), target=self.transport.target
-        )
+        answer = self.transport.request("GET", "/version")
+        return answers.check_version(_json(answer.body), target=self.transport.target)
 
-    def get(self, ref: Ref) -> Manifest | None:
-        """Return the object, None where it does not exist."""
-        answer = self.transport.request("GET", self.path(ref.api_version, ref.kind, ref.name), accepted=(404,))
+    def get(self, ref: Ref, *, patient: bool = True) -> Manifest | None:
+        """Return the object, None where it does not exist; `patient` as for `Transport.request`."""
+        answer = self.transport.request("GET", self.path(*ref), accepted=(404,), patient=patient)
         if answer.status == 404:
-            if _object(answer.body).get("kind") == "Status":
+            if _json(answer.body).get("kind") == "Status":
                 return None
             raise answers.error("GET", self.path(*ref), 404, answer.body, target=self.transport.target)
-        return _object(answer.body)
+        return self._object("GET", self.path(*ref), answer, ref.kind)
 
-    def list(self, api_version: str, kind: str, *, label_selector: str = "", field_selector: str = "") -> Listing:
-        """Return all objects of a kind in the namespace, read page by page.
+    def list(
+        self,
+        api_version: str,
+        kind: str,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        patient: bool = True,
+    ) -> Listing:
+        """Return all objects of a kind in the namespace, read page by page; `patient` as for `Transport.request`.
 
         Pages that are too old to go on are read again, RELISTS times; then it raises the ClusterError.
         """
@@ -102,16 +110,15 @@ class Cluster:
         again = 0
         pairs = (("labelSelector", label_selector), ("fieldSelector", field_selector))
         query = [(key, value) for key, value in pairs if value]
-        more = ""
+        more, path = "", self.path(api_version, kind)
         while True:
             page = [*query, ("limit", str(PAGE)), *([("continue", more)] if more else [])]
-            answer = self.transport.request(
-                "GET", self.path(api_version, kind), query=page, accepted=(410,) if more and again < RELISTS else ()
-            )
+            gone = (410,) if more and again < RELISTS else ()
+            answer = self.transport.request("GET", path, query=page, accepted=gone, patient=patient)
             if answer.status == 410:
                 items, more, again = [], "", again + 1
                 continue
-            body = _object(answer.body)
+            body = self._object("GET", path, answer)
             items.extend({"apiVersion": api_version, "kind": kind, **one} for one in body.get("items") or ())
             more = body["metadata"].get("continue") or ""
             if not more:
@@ -149,7 +156,7 @@ class Cluster:
             content_type="application/apply-patch+yaml",
         )
         self._warnings.extend(answer.warnings)
-        stored = _object(answer.body)
+        stored = self._object("PATCH", self.path(*ref), answer, ref.kind)
         outcome: Outcome = "configured"
         if answer.status == 201:
             outcome = "created"
@@ -164,12 +171,11 @@ class Cluster:
         query = [("fieldManager", constants.FIELD_MANAGER), ("fieldValidation", "Strict")]
         answer = self.transport.request("POST", path, query=query, body=json.dumps(manifest).encode(), accepted=(409,))
         self._warnings.extend(answer.warnings)
-        body = _object(answer.body)
         if answer.status == 409:
-            if body.get("reason") == "AlreadyExists":
+            if _json(answer.body).get("reason") == "AlreadyExists":
                 return None
             raise answers.error("POST", path, 409, answer.body, target=self.transport.target)
-        return body
+        return self._object("POST", path, answer, ref.kind)
 
     def delete(
         self,
@@ -194,13 +200,28 @@ class Cluster:
             if uid and _UID_DIFFERS.search(answer.body):
                 return False  # the object meant is gone; another of its name is there
             raise answers.error("DELETE", self.path(*ref), 409, answer.body, target=self.transport.target)
-        return answer.status != 404
+        if answer.status == 404:
+            return False
+        self._object("DELETE", self.path(*ref), answer, ref.kind, "Status")
+        return True
 
     def path(self, api_version: str, kind: str, name: str = "") -> str:
         """Return the URL path of an object, or of the collection."""
         root = f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
         path = f"{root}/namespaces/{quote(self.namespace, safe='')}/{_PLURALS[api_version, kind]}"
         return path + (f"/{quote(name, safe='')}" if name else "")
+
+    def _object(self, method: str, path: str, answer: Answer, *kinds: str) -> dict[str, Any]:
+        """Return the object of a 2xx, of one of `kinds`, or a list where none is given.
+
+        Raises NotKubernetesError for everything else.
+        """
+        found = _json(answer.body)
+        kind = str(found.get("kind", ""))
+        meant = kind in kinds if kinds else kind.endswith("List") and _is_listing(found)
+        if meant and (kind == "Status" or isinstance(found.get("metadata"), dict)):
+            return found
+        raise answers.no_object(method, path, answer.status, answer.body, target=self.transport.target)
 
 
 # The two places of the API server that compare the uid word it differently (rest/delete.go, storage/interfaces.go).
@@ -220,9 +241,17 @@ def yaml_body(manifest: Manifest) -> bytes:
     return _NOT_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def _is_listing(found: Mapping[str, Any]) -> bool:
+    items = found.get("items") or ()
+    return isinstance(items, list | tuple) and all(
+        isinstance(one, dict) and isinstance(one.get("metadata"), dict) for one in items
+    )
+
+
+def _json(body: bytes) -> dict[str, Any]:
+    """Return the JSON object of a body, an empty one where it is none."""
     try:
         found = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

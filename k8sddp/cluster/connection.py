@@ -46,11 +46,35 @@ def connect(
             "exist; get one from your cluster's administrator, or try `k8sddp run --local FILE` without a cluster"
         )
     chosen = _choose(files, context)
-    target = Target(str(chosen.cluster["server"]).rstrip("/"), chosen.context, namespace or chosen.namespace)
+    target = Target(_server(chosen), chosen.context, namespace or chosen.namespace)
     _check_files(chosen.cluster, chosen.user, target)
-    client = _client(chosen.config, target)
-    headers = _impersonation(chosen.user)
-    return Cluster(transport.Transport(client, target, extra_headers=headers, request_timeout=request_timeout))
+    return Cluster(
+        transport.Transport(
+            _client(chosen.config, target),
+            target,
+            extra_headers=_impersonation(chosen.user),
+            request_timeout=request_timeout,
+            log_in=lambda: _log_in_again(files, target),
+        )
+    )
+
+
+def _log_in_again(files: tuple[Path, ...], target: Target) -> Any:
+    """Return a client with the credentials that the same context of the same files has now.
+
+    The files are read again too, since a login may have written them; for another server they are none of ours.
+    """
+    chosen = _choose(files, target.context)
+    if _server(chosen) != target.server:
+        raise errors.KubeconfigError(
+            f"context {target.context} now names {_server(chosen)} instead of {target.server}; start the command again"
+        )
+    _check_files(chosen.cluster, chosen.user, target)
+    return _client(chosen.config, target)
+
+
+def _server(chosen: kubeconfig.Chosen) -> str:
+    return str(chosen.cluster["server"]).rstrip("/")
 
 
 def _files(flag: str | None) -> tuple[Path, ...]:
@@ -113,6 +137,15 @@ def _api_client(settings: Any) -> Any:
 
 
 def _in_cluster(namespace: str | None, request_timeout: float | None) -> Cluster:
+    client, own = _service_account()
+    target = Target(client.configuration.host, "", namespace or own or "default")
+    return Cluster(
+        transport.Transport(client, target, request_timeout=request_timeout, log_in=lambda: _service_account()[0])
+    )
+
+
+def _service_account() -> tuple[Any, str]:
+    """Return a client with this pod's own token, and the pod's namespace."""
     from kubernetes import client
     from kubernetes import config as kubernetes_config
 
@@ -124,8 +157,7 @@ def _in_cluster(namespace: str | None, request_timeout: float | None) -> Cluster
         raise errors.KubeconfigError(
             f"there is no kubeconfig, and this pod has no usable service account token ({_sentence(fault)})"
         ) from None
-    target = Target(settings.host, "", namespace or own or "default")
-    return Cluster(transport.Transport(_api_client(settings), target, request_timeout=request_timeout))
+    return _api_client(settings), own
 
 
 def _check_files(cluster: Mapping[str, Any], user: Mapping[str, Any], target: Target) -> None:

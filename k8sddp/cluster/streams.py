@@ -1,8 +1,8 @@
 """Reads that last, over connections that break: what all of them share, and watches.
 
 watch: one list, then every change, for as long as the caller wants. Bookmarks keep the position, 410 lists again, a
-silent or lost connection is opened again at the last position with growing pauses. After `PATIENCE` seconds without
-any answer it gives up. Logs are read in `pod_logs.py`.
+silent or lost connection is opened again at the last position with growing pauses, or when the server wants it. After
+`PATIENCE` seconds without any answer it gives up. `Stop` ends reads and pauses at once. Logs are read in `pod_logs.py`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ WATCH_SILENCE: Final = 90.0  # bookmarks come about every minute
 WATCH_LENGTH: Final = 300  # seconds after which the server ends a watch by itself
 _PASSING: Final = frozenset({0, 429, 500, 502, 503, 504})  # 0: no answer
 _REFUSED: Final = frozenset({401, 403})
+_NOT_LET_IN: Final = (errors.KubeconfigError, errors.NotKubernetesError)  # a login that failed, a login page
 
 
 class Change(NamedTuple):
@@ -55,6 +56,11 @@ class Stop:
         """Return whether the reads should end."""
         return self._event.is_set()
 
+    @property
+    def event(self) -> threading.Event:
+        """Return what is set by `set()`: pauses wait for it."""
+        return self._event
+
     def reading(self, response: Any) -> None:
         """Remember an open response; it is shut down at once where the end has come already."""
         with self._lock:
@@ -78,45 +84,50 @@ class Retry:
     """Growing pauses between fruitless tries, and the end of patience."""
 
     def __init__(self, cluster: Cluster, stop: Stop) -> None:
-        self._sleep = cluster.transport.sleep
+        self._transport = cluster.transport
         self._clock = cluster.transport.clock
         self._stop = stop
         self._let_in = False
         self._refused_since: float | None = None
+        self._foreign_since: float | None = None  # a stranger's answer opens as well as a true one
         self.success()
 
     def success(self) -> None:
         """Note that something came."""
-        self._pause, self._since = FIRST_PAUSE, self._clock()
+        self._pause, self._since, self._foreign_since = FIRST_PAUSE, self._clock(), None
 
     def opened(self) -> None:
         """Note that the server answers, though nothing has come yet."""
         self._since = self._clock()
         self._let_in, self._refused_since = True, None
 
-    def pause(self) -> None:
-        """Wait longer each time, until something comes."""
+    def pause(self, *, at_least: float = 0.0) -> None:
+        """Wait longer each time, until something comes; `at_least` is what the server asked for."""
         if not self._stop.is_set():
-            self._sleep(self._pause)
+            self._transport.sleep(max(self._pause, at_least), self._stop.event)
         self._pause = min(self._pause * 2, LONGEST_PAUSE)
 
     def failed(self, fault: errors.ClusterError) -> None:
         """Wait before the next try; raises the fault where trying again cannot help, or patience is at its end.
 
-        An API server that has just started refuses everybody until it has read its roles: who was let in before is
-        refused for good only after `REFUSALS` seconds.
+        An API server that has just started refuses everybody until it has read its roles, and a login may be renewed
+        meanwhile: who was let in before is refused for good only after `REFUSALS` seconds.
         """
-        if fault.status in _REFUSED and self._let_in:
-            self._refused_since = self._clock() if self._refused_since is None else self._refused_since
-            if self._clock() - self._refused_since > REFUSALS:
+        asked, now = fault.retry_after or 0.0, self._clock()
+        if self._let_in and (fault.status in _REFUSED or isinstance(fault, _NOT_LET_IN)):
+            if isinstance(fault, errors.NotKubernetesError):
+                since = self._foreign_since = now if self._foreign_since is None else self._foreign_since
+            else:
+                since = self._refused_since = now if self._refused_since is None else self._refused_since
+            if now - since > REFUSALS:
                 raise fault
             self.pause()
             return
         if fault.status not in _PASSING or isinstance(fault, errors.InvalidError | errors.KubeconfigError):
             raise fault
-        if self._clock() - self._since > PATIENCE:
+        if now - self._since > PATIENCE or asked > PATIENCE:
             raise fault
-        self.pause()
+        self.pause(at_least=asked)
 
 
 def watch(
@@ -139,22 +150,18 @@ def watch(
     while not stop.is_set():
         try:
             if not version:
-                found = cluster.list(api_version, kind, label_selector=label_selector, field_selector=field_selector)
+                found = cluster.list(
+                    api_version, kind, label_selector=label_selector, field_selector=field_selector, patient=False
+                )
                 version = found.resource_version
                 yield Change("LISTED", found.items)
-            query = [
-                *selection(label_selector, field_selector),
-                ("watch", "true"),
-                ("allowWatchBookmarks", "true"),
-                ("resourceVersion", version),
-                ("timeoutSeconds", str(WATCH_LENGTH)),
-            ]
+            query = _watch_query(label_selector, field_selector, version)
             path, came = cluster.path(api_version, kind), False
             for line in lines(cluster, path, query=query, silence=silence, stop=stop, retry=retry):
-                event = _event(line)
+                event = _event(cluster, path, line)
                 if event is None:  # go on from the last whole one
                     break
-                change, one = str(event["type"]), event["object"]
+                change, one = event
                 if change == "ERROR":
                     version = _after_error(cluster, path, one, version)
                     break
@@ -175,18 +182,39 @@ def watch(
             retry.failed(fault)
 
 
-def _event(line: bytes) -> dict[str, Any] | None:
-    """Return the event of a line, None where the connection ended within it."""
+def _watch_query(label_selector: str, field_selector: str, version: str) -> Query:
+    return [
+        *selection(label_selector, field_selector),
+        ("watch", "true"),
+        ("allowWatchBookmarks", "true"),
+        ("resourceVersion", version),
+        ("timeoutSeconds", str(WATCH_LENGTH)),
+    ]
+
+
+def _event(cluster: Cluster, path: str, line: bytes) -> tuple[str, dict[str, Any]] | None:
+    """Return type and object of an event, None where the connection ended within it.
+
+    Raises NotKubernetesError for a line that is no event.
+    """
     try:
         found = json.loads(line)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
+    except (ValueError, RecursionError):
+        if line.lstrip()[:1] == b"{":
+            return None
+        found = None
+    one = found.get("object") if isinstance(found, dict) else None
+    metadata = one.get("metadata") if isinstance(one, dict) else None
+    whole = isinstance(metadata, dict) and isinstance(metadata.get("resourceVersion"), str)
+    if not isinstance(one, dict) or not (whole or found.get("type") == "ERROR"):
+        raise answers.no_object("GET", path, 200, line, target=cluster.transport.target)
+    return str(found.get("type")), one
 
 
 def _after_error(cluster: Cluster, path: str, state: Mapping[str, Any], version: str) -> str:
     """Return the position to go on from after an ERROR event; raises what cannot be mended by going on."""
-    code = int(state.get("code") or 0)
+    code = state.get("code")
+    code = code if isinstance(code, int) else 0
     if code == 410:
         return ""
     fault = answers.error("GET", path, code, json.dumps(state).encode(), target=cluster.transport.target)
@@ -203,6 +231,7 @@ def lines(cluster: Cluster, path: str, *, query: Query, silence: float, stop: St
         rest = b""
         try:
             for chunk in response.stream(65536):
+                cluster.transport.heard()
                 *lines, rest = (rest + chunk).split(b"\n")
                 yield from lines
         except answers.transport_errors() as fault:

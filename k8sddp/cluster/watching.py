@@ -8,6 +8,7 @@ not watched, and only while the job does not run.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Iterator
@@ -109,12 +110,12 @@ def _snapshots(
 ) -> Iterator[Snapshot]:
     clock = cluster.transport.clock
     deadline = None if timeout is None else clock() + timeout
-    news, heard = _News(), set[str]()
+    news, heard, explanations = _News(), set[str](), _Explanations(cluster)
     last: Snapshot | None = None
     while True:
         heard |= _receive(inbox, news, limit=_next_wait(deadline, clock()))
         if heard == {"Job", "Pod"}:
-            current = _snapshot(cluster, news)
+            current = _snapshot(news, explanations)
             if current != last:
                 last = current
                 yield current
@@ -145,21 +146,31 @@ def _next_wait(deadline: float | None, now: float) -> float:
     return EVENTS_EVERY if deadline is None else max(0.0, min(EVENTS_EVERY, deadline - now))
 
 
-def _snapshot(cluster: Cluster, news: _News) -> Snapshot:
+def _snapshot(news: _News, explanations: _Explanations) -> Snapshot:
     if news.job is None:
         return Snapshot()
     pods = news.own_pods()
     waits = not statuses.is_over(news.job, pods) and len(pods) < int(news.job["spec"].get("completions") or 1)
     waits = waits or any(pod_facts.phase(pod) == "Pending" for pod in pods)
-    return snapshot.of([news.job], pods=pods, events=_events(cluster, news.job, pods) if waits else ())
+    return snapshot.of([news.job], pods=pods, events=explanations.of(news.job, pods) if waits else ())
 
 
-def _events(cluster: Cluster, job: Manifest, pods: tuple[Manifest, ...]) -> tuple[Manifest, ...]:
-    """Return the events, none where they cannot be read just now: they only explain, and nothing hangs on them."""
-    try:
-        return observing.events(cluster, job, pods)
-    except errors.ClusterError:
-        return ()
+class _Explanations:
+    """The events of the job that waits, read every EVENTS_EVERY seconds at most, however often its pods change."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._read_at: float | None = None
+        self._events: tuple[Manifest, ...] = ()
+
+    def of(self, job: Manifest, pods: tuple[Manifest, ...]) -> tuple[Manifest, ...]:
+        """Return the events as they were read last; where they cannot be read just now nothing hangs on them."""
+        now = self._cluster.transport.clock()
+        if self._read_at is None or now - self._read_at >= EVENTS_EVERY:
+            self._read_at = now
+            with contextlib.suppress(errors.ClusterError):
+                self._events = observing.events(self._cluster, job, pods)
+        return self._events
 
 
 def _uid(one: Manifest) -> str:

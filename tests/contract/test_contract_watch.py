@@ -74,6 +74,6 @@ def test_following_the_log_of_a_pod_waits_until_the_pod_is_gone(cluster_under_te
     cluster_under_test.apply(connection, cluster_under_test.objects())
     pod = cluster_under_test.pods_are(connection, 2)[0]["metadata"]["name"]
     stop = cluster.Stop()
-    connection.transport.sleep = lambda _seconds: stop.set()  # the first pause of this reader
+    connection.transport.sleep = lambda _seconds, _woken: stop.set()  # the first pause of this reader
     assert [] == list(cluster.logs(connection, pod, follow=True, stop=stop))
     assert stop.is_set()

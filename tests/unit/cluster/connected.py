@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ class Time:
         self.now = 0.0
         self.pauses: list[float] = []
 
-    def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float, _woken: threading.Event | None = None) -> None:
         self.pauses.append(seconds)
         self.now += seconds
 

@@ -62,7 +62,7 @@ def test_followed_log_waits_for_the_container_to_start(tmp_path: Path) -> None:
         connection.apply(jobs.make_indexed_job())
         pod = fake.pod("digits", 0)
 
-        def sleep(seconds: float) -> None:
+        def sleep(seconds: float, _woken: threading.Event) -> None:
             time.sleep(seconds)
             if len(time.pauses) == 3:
                 fake.write_log(pod, b"hello")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,7 +86,7 @@ def test_server_that_ends_every_watch_at_once_is_not_asked_in_a_loop(tmp_path: P
     with fake_and_cluster(tmp_path) as (fake, connection, time):
         stop = cluster.Stop()
 
-        def sleep(seconds: float) -> None:
+        def sleep(seconds: float, _woken: threading.Event) -> None:
             time.sleep(seconds)
             if len(time.pauses) == 4:
                 stop.set()
@@ -173,3 +174,43 @@ def test_stop_wakes_a_watch_that_waits(tmp_path: Path) -> None:
         timer.start()
         assert [] == list(stream)
         timer.join()
+
+
+def test_server_that_says_when_to_come_back_is_asked_then(tmp_path: Path) -> None:
+    """429 to the watch itself: Retry-After wins over our own pause where it is longer."""
+    with fake_and_cluster(tmp_path) as (fake, connection, time):
+        stop = cluster.Stop()
+        stream = watching(connection, stop)
+        next(stream)
+        fake.fail(*[Fault(status=429, headers={"Retry-After": "7"})] * 2)
+        connection.apply(config_map("a"))
+        fake.fail(*[Fault(status=429, headers={"Retry-After": "7"})] * 2)
+        fake.cut()
+        assert ("ADDED", ["a"]) == seen(next(stream))
+        assert 7.0 in time.pauses
+        stop.set()
+
+
+def test_stop_wakes_a_watch_that_pauses(tmp_path: Path) -> None:
+    """Also where the server asked for two minutes, and where it is the list that failed."""
+    with fake_and_cluster(tmp_path) as (fake, connection, _):
+        stop, pausing = cluster.Stop(), threading.Event()
+
+        def sleep(seconds: float, woken: threading.Event) -> None:
+            pausing.set()
+            assert woken.wait(seconds)
+
+        connection.transport.sleep = sleep
+        fake.fail(Fault(status=503, headers={"Retry-After": "120"}))
+        thread = threading.Thread(target=lambda: list(watching(connection, stop)), daemon=True)
+        thread.start()
+        assert pausing.wait(10)
+        stop.set()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_a_watch_whose_connection_died_is_noticed_within_two_bookmarks() -> None:
+    """The server sends one about every minute (apiserver, storage/cacher): more silence than that is no answer."""
+    parameter = inspect.signature(cluster.watch).parameters["silence"]
+    assert 60 < parameter.default <= 120

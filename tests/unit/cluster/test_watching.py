@@ -88,3 +88,21 @@ def test_observing_leaves_out_what_does_not_exist(tmp_path: Path) -> None:
         connection.apply(config_map("digits-worker"))
         assert ["digits-worker"] == [ref.name for ref in cluster.observe(connection, objects).objects]
         assert plan.Snapshot() == cluster.observe_job(connection, "digits")
+
+
+def test_events_of_a_waiting_job_are_read_every_three_seconds_however_often_it_changes(tmp_path: Path) -> None:
+    """A thousand pods that come up one by one must not be a thousand readings of nine lists."""
+    with fake_and_cluster(tmp_path) as (fake, connection, time):
+        apply(connection)
+        pod = fake.pod("digits", 0)
+        stream = cluster.follow(connection, "digits", timeout=100)
+        for number in range(40):
+            current = next(stream)
+            assert 2 == len(current.pods)
+            with fake.changing("pods", pod) as one:
+                one["metadata"]["annotations"] = {"n": str(number)}
+            time.now += 0.2
+        stream.close()  # type: ignore[attr-defined]
+        rounds = [query for _, path, query in fake.requests if path.endswith("/events") and "name=digits" in str(query)]
+        of_the_job = [query for query in rounds if "kind=Job" in str(query)]
+        assert 2 <= len(of_the_job) <= 4
