@@ -10,6 +10,7 @@ Kubernetes Node never close its log.
 from __future__ import annotations
 
 import functools
+import math
 import queue
 import threading
 import time
@@ -17,7 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from k8sddp import constants, errors
-from k8sddp.cli import jobs, replacements
+from k8sddp.cli import jobs, narration, remarks, replacements
 
 if TYPE_CHECKING:
     from k8sddp import cluster, plan
@@ -43,18 +44,25 @@ class _LogEnded(NamedTuple):
     fault: str = ""
 
 
-_News = bytes | _LogEnded | replacements.Answer | BaseException | tuple["plan.Snapshot"]
+class _Told(NamedTuple):
+    """Node 0's answer, None where it gave none, and to which picture of the job it belongs."""
+
+    progress: plan.Progress | None
+    at: tuple[object, ...]
+
+
+_News = bytes | _LogEnded | _Told | replacements.Answer | BaseException | tuple["plan.Snapshot"]
 
 
 class Follower:
-    """Follows one job; `emit` gets log lines, `tell` gets remarks about the job, one sentence each."""
+    """Follows one job; `emit` gets log lines and says False for one that it does not show, `tell` gets sentences."""
 
     def __init__(
         self,
         connection: cluster.Cluster,
         name: str,
         *,
-        emit: Callable[[bytes], None],
+        emit: Callable[[bytes], object],
         tell: Callable[[str], None],
         tail: int | None = None,
         since: float | None = None,
@@ -71,48 +79,75 @@ class Follower:
         self._inbox: queue.Queue[_News] = queue.Queue(MAX_WAITING)
         self._seen: set[str] = set()  # uids of the pods whose logs are or were read
         self._reading: set[str] = set()
-        self._said = ""
+        self._narrator = narration.Narrator(now=time.monotonic())
+        self._latest: plan.Snapshot | None = None
+        self._told = _Told(None, ())
 
     def follow(self, nodes: Sequence[int]) -> plan.JobStatus:
         """Return the status of the finished job when it, and the logs of `nodes`, have ended.
 
         Raises NotFoundError when the job is deleted meanwhile, and the ClusterError that ends the watch.
         """
+        from k8sddp import cluster
+
+        self._asker = cluster.Asker(self._connection)
         _start(self._watch)
         status: plan.JobStatus | None = None
         deadline: float | None = None
         look_again: float | None = None
-        latest: plan.Snapshot | None = None
         while True:
-            match self._receive(min((one for one in (deadline, look_again) if one is not None), default=None)):
+            match self._receive(min((one for one in (deadline, look_again) if one is not None), default=math.inf)):
                 case bytes() as line:
-                    self._emit(line)
+                    self._show(line)
                     deadline = deadline and time.monotonic() + LAST_WORDS
                 case _LogEnded() as end:
                     self._reading.discard(end.uid)
                     if end.fault:
                         self._tell(end.fault)
+                case _Told() as told:
+                    self._told = told
+                    if told.progress is not None and status is not None and not status.finished:
+                        status = self._look(told=True)
                 case replacements.Answer() as answer:
                     self._say(self._replacements.take(answer, now=time.monotonic()))
                     look_again = 0.0 if self._replace else None
                 case (snapshot,):
-                    latest = snapshot
                     look_again = 0.0 if self._replace else None
                     status = self._take(snapshot, nodes)
                     deadline = time.monotonic() + LAST_WORDS if status.finished else None
                 case BaseException() as fault:
                     raise fault
-            if latest is not None and look_again is not None and time.monotonic() >= look_again:
-                look_again = self._replace_lost(latest)  # not for every line of a log: it reads all pods
+            if self._latest is not None and look_again is not None and time.monotonic() >= look_again:
+                look_again = self._replace_lost(self._latest)  # not for every line of a log: it reads all pods
+            self._narrate()
             if status is not None and deadline is not None and (not self._reading or time.monotonic() >= deadline):
                 return status
 
-    def _receive(self, deadline: float | None) -> _News | None:
-        """Return what comes next, None where the time is up."""
+    def _receive(self, deadline: float) -> _News | None:
+        """Return what comes next, None where the time is up, or something is to be said."""
+        until = min(deadline, self._narrator.due())
         try:
-            return self._inbox.get(timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
+            return self._inbox.get(timeout=None if until == math.inf else max(0.0, until - time.monotonic()))
         except queue.Empty:
             return None
+
+    def _show(self, line: bytes) -> None:
+        if self._emit(line) is not False:
+            self._narrator.shown(now=time.monotonic(), by_rank=not remarks.is_remark(line))
+
+    def _narrate(self) -> None:
+        """Say what is due; have node 0 asked where nothing is heard otherwise."""
+        now = time.monotonic()
+        for sentence in self._narrator.speak(now=now):
+            self._tell(sentence)
+        if self._narrator.asks(now=now) and self._latest is not None and not self._asker.forbidden:
+            _start(functools.partial(self._ask, self._latest.pods))
+
+    def _ask(self, pods: Sequence[Manifest]) -> None:
+        try:
+            self._inbox.put(_Told(self._asker.ask(pods), _picture(pods)))
+        except BaseException as error:  # raised again by the main thread
+            self._inbox.put(error)
 
     def _say(self, sentence: str) -> None:
         if sentence:
@@ -127,10 +162,15 @@ class Follower:
         for node in nodes:
             if node in newest and is_readable(newest[node]):
                 self._read(newest[node])
-        status = jobs.status(snapshot, self._name)
-        if status.waiting and status.waiting != self._said:
-            self._tell(f"waiting: {status.waiting}")
-        self._said = status.waiting
+        self._latest = snapshot
+        return self._look()
+
+    def _look(self, *, told: bool = False) -> plan.JobStatus:
+        """Return the status as it is known now; what node 0 said is believed until a pod changes its state."""
+        assert self._latest is not None
+        progress = self._told.progress if self._told.at == _picture(self._latest.pods) else None
+        status = jobs.status(self._latest, self._name, told=progress)
+        self._narrator.look(status, now=time.monotonic(), told=told)
         return status
 
     def _replace_lost(self, snapshot: plan.Snapshot) -> float | None:
@@ -181,6 +221,13 @@ class Follower:
             self._inbox.put(error)
         else:
             self._inbox.put(_LogEnded(uid))
+
+
+def _picture(pods: Sequence[Manifest]) -> tuple[object, ...]:
+    """Return what a change of makes node 0's words old."""
+    from k8sddp.plan import pods as pod_facts
+
+    return tuple((pod["metadata"]["uid"], pod_facts.state(pod)) for pod in pods)
 
 
 def _start(work: Callable[[], None]) -> None:

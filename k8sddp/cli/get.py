@@ -1,7 +1,9 @@
 """`k8sddp get`: which jobs there are, how they do, why one waits and what failed first.
 
 A row per job, as kubectl's: NAME first, AGE last, no blanks in a cell. One NAME, or `-o wide`, adds a row per node and
-the sentence. json and yaml are the Kubernetes objects themselves, not a form of ours.
+the sentences: what runs, why it waits, how earlier attempts ended. How often a gang has started anew only its node 0
+knows, so that is asked, of some jobs; where it does not answer the column says `-`. json and yaml are the Kubernetes
+objects themselves, not a form of ours.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ EXAMPLES = (
     usage.Example("for a program", "get digits -o json"),
 )
 FORMS = ("wide", "json", "yaml", "name")
+MAX_ASKED = 16  # jobs whose node 0 is asked, all at once
 
 
 @click.command(cls=usage.Examples, examples=EXAMPLES)
@@ -45,7 +48,7 @@ def command(name: str | None, output: str | None, at: target.Target) -> None:
     elif not snapshots:
         screen.note(f"no DDP jobs in namespace {connection.namespace}")
     else:
-        screen.out(_text(snapshots, nodes=bool(name) or output == "wide"))
+        screen.out(_text(snapshots, _told(connection, snapshots), nodes=bool(name) or output == "wide"))
 
 
 def manifest_of(name: str, snapshot: plan.Snapshot) -> manifest.Manifest:
@@ -73,15 +76,37 @@ def _all(connection: cluster.Cluster) -> Mapping[str, plan.Snapshot]:
     }
 
 
-def _text(snapshots: Mapping[str, plan.Snapshot], *, nodes: bool) -> str:
+def _told(connection: cluster.Cluster, snapshots: Mapping[str, plan.Snapshot]) -> Mapping[str, plan.Progress | None]:
+    """Return what the node 0 of each job that runs says, of the first MAX_ASKED; each is asked by a thread."""
+    from concurrent import futures
+
+    from k8sddp import cluster
     from k8sddp.plan import statuses
 
-    found = {name: jobs.status(snapshot, name) for name, snapshot in snapshots.items()}
+    asker = cluster.Asker(connection)
+    running = [
+        name for name, snapshot in snapshots.items() if not statuses.is_over(manifest_of(name, snapshot), snapshot.pods)
+    ]
+    with futures.ThreadPoolExecutor(MAX_ASKED) as pool:
+        asked = {name: pool.submit(asker.ask, snapshots[name].pods) for name in running[:MAX_ASKED]}
+    return {name: one.result() for name, one in asked.items()}
+
+
+def _text(snapshots: Mapping[str, plan.Snapshot], told: Mapping[str, plan.Progress | None], *, nodes: bool) -> str:
+    from k8sddp.plan import statuses
+
+    found = {name: jobs.status(snapshot, name, told=told.get(name)) for name, snapshot in snapshots.items()}
     rows = [
-        (name, status.state, f"{status.ready}/{status.nnodes}", statuses.age(status.age))
+        (
+            name,
+            status.state,
+            f"{status.ready}/{status.nnodes}",
+            "-" if status.restarts is None else str(status.restarts),
+            statuses.age(status.age),
+        )
         for name, status in found.items()
     ]
-    blocks = [screen.table(("NAME", "STATE", "READY", "AGE"), rows)]
+    blocks = [screen.table(("NAME", "STATE", "READY", "RESTARTS", "AGE"), rows)]
     if nodes:
         for name, status in found.items():
             blocks.append(_nodes(status, jobs.shape(manifest_of(name, snapshots[name])), titled=len(found) > 1))
@@ -103,11 +128,16 @@ def _nodes(status: plan.JobStatus, shape: jobs.Shape, *, titled: bool) -> str:
     lines = [screen.table(("NODE", "RANKS", "POD", "KUBE-NODE", "STATE", "NOTE"), rows)]
     if titled:
         lines.insert(0, f"{status.name}:")
+    account = f"; {status.attempts}" if status.attempts else ""
+    if status.running:
+        lines.append(f"running: {status.running}{account}")
     if status.waiting:
-        lines.append(f"waiting: {status.waiting}")
+        lines.append(jobs.waiting(status))
     lines.extend(status.history)
     if status.first_failure:
-        lines.append(f"first failure: {status.first_failure}")
+        lines.append(f"first failure: {status.first_failure}{account}")
+    elif account and not status.running:
+        lines.append(status.attempts)
     if status.traceback:
         lines.append("\n".join("  " + line for line in status.traceback.splitlines()))
     return "\n".join(lines)

@@ -65,13 +65,23 @@ def now() -> datetime:
     return datetime.now(timezone.utc)
 
 
-def status(snapshot: plan.Snapshot, name: str) -> plan.JobStatus:
-    """Return the status of the job at this moment."""
+def status(snapshot: plan.Snapshot, name: str, *, told: plan.Progress | None = None) -> plan.JobStatus:
+    """Return the status of the job at this moment; `told` is what node 0 says."""
     from k8sddp import plan
 
     job = snapshot.indexed_job(name)
     assert job is not None
-    return plan.status(job, snapshot.pods, snapshot.events, now=now())
+    return plan.status(job, snapshot.pods, snapshot.events, now=now(), progress=told)
+
+
+def waiting(status: plan.JobStatus) -> str:
+    """Return the line that says for how long the job waits, and why; empty where it waits for nothing."""
+    from k8sddp.plan import statuses
+
+    if not status.waiting:
+        return ""
+    waited = status.waited(now())
+    return f"waiting{'' if waited is None else ' ' + statuses.age(waited)}: {status.waiting.sentence}"
 
 
 def not_found(connection: cluster.Cluster, name: str) -> errors.NotFoundError:

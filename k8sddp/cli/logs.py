@@ -64,7 +64,7 @@ def command(
 
 def _chosen(
     shape: jobs.Shape, *, rank: int | None, node: int | None, everything: bool
-) -> tuple[Sequence[int], Callable[[bytes], None]]:
+) -> tuple[Sequence[int], Callable[[bytes], object]]:
     """Return the nodes whose logs are read, and what is done with a line."""
     if everything:
         return range(shape.nnodes), screen.line
@@ -80,7 +80,7 @@ def _print(
     name: str,
     *,
     nodes: Sequence[int],
-    emit: Callable[[bytes], None],
+    emit: Callable[[bytes], object],
     tail: int | None,
     since: float | None,
 ) -> None:
@@ -103,5 +103,5 @@ def _why_none(status: plan.JobStatus, nodes: Sequence[int]) -> str:
     if status.finished:
         failure = f": {status.first_failure}" if status.first_failure else ""
         return f"{status.name} is {status.state.lower()} and {which} no pod any more, so the log is gone{failure}"
-    why = status.waiting or "its pods are just starting"
+    why = status.waiting.sentence or "its pods are just starting"
     return f"{status.name}: {which} no log yet: {why}; -f waits for it"

@@ -14,10 +14,10 @@ from typing import Final
 _MARKED: Final = re.compile(rb"\[(?:rank (\d+)|(k8sddp))\] ?")
 
 
-def of_rank(rank: int, *, out: Callable[[bytes], None], remark: Callable[[str], None]) -> Callable[[bytes], None]:
-    """Return a function that takes log lines, without line ends, and passes on what belongs to `rank`."""
+def of_rank(rank: int, *, out: Callable[[bytes], None], remark: Callable[[str], None]) -> Callable[[bytes], bool]:
+    """Return a function that takes log lines, without line ends, passes on what belongs to `rank`, and says whether."""
 
-    def take(line: bytes) -> None:
+    def take(line: bytes) -> bool:
         marked = _MARKED.match(line)
         if marked is None:
             out(line)
@@ -25,5 +25,8 @@ def of_rank(rank: int, *, out: Callable[[bytes], None], remark: Callable[[str], 
             remark(line.decode("utf-8", "replace"))
         elif int(marked[1]) == rank:
             out(line[marked.end() :])
+        else:
+            return False
+        return True
 
     return take

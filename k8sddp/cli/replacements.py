@@ -77,23 +77,23 @@ class Replacements:
         if answer.fault is None or (uid in self._told and tries < MAX_TRIES):
             return ""
         self._told.add(uid)
-        return f"{lost}; {_prospect(answer.pod, tries)}: {answer.fault}"
+        return f"{lost}; {_prospect(answer.pod, tries, answer.fault)}"
 
 
-def _prospect(pod: Manifest, tries: int) -> str:
+def _prospect(pod: Manifest, tries: int, fault: errors.ClusterError) -> str:
     """Return what becomes of a pod whose replacement could not be made: the Job never replaces one that may run."""
-    from k8sddp.plan import pods
+    from k8sddp.plan import pods, waiting
 
     left_to_job = pods.phase(pod) == "Failed"
     if tries < MAX_TRIES:
-        who = "the Job does it after its back-off" if left_to_job else "the Job never does it while the pod is there"
-        return f"it cannot be replaced at once, and is tried again; {who}"
+        who = "the Job itself replaces it after its back-off"
+        if not left_to_job:
+            who = "the Job controller does not replace a pod that still exists"
+        return f"could not create a replacement (will retry): {fault}; {who}"
     if left_to_job:
-        return f"not replaced in {tries} tries, so the Job does it after its back-off"
-    name, namespace = pod["metadata"]["name"], pod["metadata"].get("namespace")
-    where = f" -n {namespace}" if namespace else ""
-    remedy = f"`kubectl delete pod {name}{where} --force` lets the Job do it, once its Kubernetes Node is surely gone"
-    return f"not replaced in {tries} tries; {remedy}"
+        return f"not replaced in {tries} tries ({fault}), so the Job does it after its back-off"
+    remedy = f"{waiting.by_hand(pod)} lets the Job do it, once its Kubernetes Node is surely gone"
+    return f"not replaced in {tries} tries ({fault}); {remedy}"
 
 
 def _uid(pod: Manifest) -> str:

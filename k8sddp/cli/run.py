@@ -6,17 +6,20 @@ sentence with the first failure. On a cluster Ctrl-C detaches and the job runs o
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from k8sddp import errors
-from k8sddp.cli import apply, following, job_file, rank_lines, screen, target, usage
+from k8sddp.cli import apply, following, job_file, rank_lines, remarks, screen, target, usage
 
 if TYPE_CHECKING:
-    from k8sddp import plan
+    from k8sddp import cluster, plan
 
+LAST_LINES = 500  # of rank 0, kept to know whether its traceback has been seen
+TRACEBACK_TAIL = 3
 DEFAULT_WORK_DIR = ".k8sddp"  # never part of a code folder, and in .gitignore by habit
 
 FAULT_EXAMPLE = 'run --local job.yaml --fault "kill rank=1 step=20"'
@@ -86,8 +89,9 @@ def _on_the_cluster(loaded: job_file.Loaded, chosen: target.Target, *, replace: 
     chosen = chosen.for_job(loaded.source, loaded.job.namespace)
     screen.note(loaded.summary())
     connection = chosen.connect()
-    apply.submit(loaded, connection, replace=replace, report=screen.note)
-    emit = rank_lines.of_rank(0, out=screen.line, remark=screen.note)
+    _submit(loaded, connection, replace=replace)
+    shown, said = _Shown(), remarks.Remarks(name)
+    emit = rank_lines.of_rank(0, out=shown.line, remark=lambda line: _note(said.take(line)))
     try:
         follower = following.Follower(connection, name, emit=emit, tell=screen.note, replace=replace_pods)
         status = follower.follow([0])
@@ -96,18 +100,61 @@ def _on_the_cluster(loaded: job_file.Loaded, chosen: target.Target, *, replace: 
         screen.hint(f"come back with: {chosen.command(f'logs {name} -f')}")
         screen.hint(f"end it with: {chosen.command(f'delete {name}')}")
         raise
-    return _tell_end(status, chosen)
+    return _tell_end(status, chosen, shown)
 
 
-def _tell_end(status: plan.JobStatus, chosen: target.Target) -> int:
+def _submit(loaded: job_file.Loaded, connection: cluster.Cluster, *, replace: bool) -> None:
+    """Bring the job to the cluster; what was made with it is said in its own line, what takes time at once."""
+    lines: list[str] = []
+
+    def report(line: str) -> None:
+        if line.endswith((" created", " unchanged")):
+            lines.append(line)
+        else:
+            screen.note(line)
+
+    apply.submit(loaded, connection, replace=replace, report=report)
+    *others, job = lines
+    outcome = job.rpartition(" ")[2]
+    alike = [line.partition("/")[0].partition(".")[0] for line in others if line.endswith(f" {outcome}")]
+    for line in others:
+        if not line.endswith(f" {outcome}"):
+            screen.note(line)
+    screen.note(f"{job} ({', '.join(dict.fromkeys(alike))})" if alike and outcome == "created" else job)
+
+
+def _note(text: str) -> None:
+    if text:
+        screen.note(text)
+
+
+class _Shown:
+    """What rank 0 has printed last: a traceback that stands on the screen is not printed again."""
+
+    def __init__(self) -> None:
+        self._last: collections.deque[str] = collections.deque(maxlen=LAST_LINES)
+
+    def line(self, line: bytes) -> None:
+        """Print a line, and remember it."""
+        screen.line(line)
+        self._last.append(line.decode("utf-8", "replace").strip())
+
+    def holds(self, text: str) -> bool:
+        """Return whether the last lines of a text are among those printed."""
+        tail = [line.strip() for line in text.splitlines() if line.strip()][-TRACEBACK_TAIL:]
+        return all(line in self._last for line in tail)
+
+
+def _tell_end(status: plan.JobStatus, chosen: target.Target, shown: _Shown) -> int:
     from k8sddp.plan import statuses
 
     took = "" if status.duration is None else f" after {statuses.age(status.duration)}"
     if status.exit_code == 0:
         screen.result(f"{status.name} complete{took}", good=True)
         return 0
-    if status.traceback:
+    if status.traceback and not shown.holds(status.traceback):
         screen.note("\n".join("  " + line for line in status.traceback.splitlines()))
-    screen.result(f"{status.name} failed{took}: {status.first_failure}", good=False)
+    account = f"; {status.attempts}" if status.attempts else ""
+    screen.result(f"{status.name} failed{took}: {status.first_failure}{account}", good=False)
     screen.hint(f"more: {chosen.command(f'get {status.name}')}, {chosen.command(f'logs {status.name} --all')}")
     return status.exit_code or 1

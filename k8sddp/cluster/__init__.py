@@ -5,6 +5,7 @@ The only package that imports `kubernetes`, and only when a connection is opened
 """
 
 from k8sddp.cluster.api import Applied, Cluster, Listing
+from k8sddp.cluster.asking import Asker
 from k8sddp.cluster.connection import connect
 from k8sddp.cluster.deleting import delete
 from k8sddp.cluster.execution import execute
@@ -16,6 +17,7 @@ from k8sddp.cluster.watching import follow
 
 __all__ = [
     "Applied",
+    "Asker",
     "Change",
     "Cluster",
     "Listing",

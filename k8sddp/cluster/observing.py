@@ -42,7 +42,7 @@ def jobs(cluster: Cluster) -> tuple[Manifest, ...]:
 def events(cluster: Cluster, job: Manifest, pods: Iterable[Manifest]) -> tuple[Manifest, ...]:
     """Return the events of the Job and of its pods that wait."""
     asked: list[Ref] = [manifest.ref_of(job)]
-    asked.extend([manifest.ref_of(pod) for pod in pods if _waits(pod)][:MAX_PODS_ASKED])
+    asked.extend([manifest.ref_of(pod) for pod in pods if pod_facts.needs_explanation(pod)][:MAX_PODS_ASKED])
     found: list[Manifest] = []
     for ref in asked:
         selector = f"involvedObject.kind={ref.kind},involvedObject.name={ref.name}"
@@ -53,7 +53,3 @@ def events(cluster: Cluster, job: Manifest, pods: Iterable[Manifest]) -> tuple[M
 def pod_selector(job: Manifest) -> str:
     """Return the label selector of the pods of exactly this Job, not of an earlier one of its name."""
     return f"{constants.LABEL_BATCH_CONTROLLER_UID}={job['metadata']['uid']}"
-
-
-def _waits(pod: Manifest) -> bool:
-    return pod_facts.phase(pod) == "Pending"

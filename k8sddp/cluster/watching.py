@@ -151,7 +151,7 @@ def _snapshot(news: _News, explanations: _Explanations) -> Snapshot:
         return Snapshot()
     pods = news.own_pods()
     waits = not statuses.is_over(news.job, pods) and len(pods) < int(news.job["spec"].get("completions") or 1)
-    waits = waits or any(pod_facts.phase(pod) == "Pending" for pod in pods)
+    waits = waits or any(map(pod_facts.needs_explanation, pods))
     return snapshot.of([news.job], pods=pods, events=explanations.of(news.job, pods) if waits else ())
 
 

@@ -2,7 +2,7 @@
 
     desired, Snapshot -- diffing.diff ------> Plan of actions, or a refusal
     Job, pods, events -- statuses.status ---> JobStatus
-                      |- waiting.reason ----> one sentence why it does not run
+     and /status      |- waiting.reason ----> why it does not run, which node is awaited, since when
                       `- replacing.due -----> lost pods that need a replacement, and what it looks like
 
 Pure: values in, values out; no request, no clock (`now` is an argument). The CLI and the operator call the same
@@ -12,8 +12,9 @@ functions, so they cannot disagree.
 from k8sddp.plan.actions import Plan
 from k8sddp.plan.diffing import diff
 from k8sddp.plan.failures import loss
+from k8sddp.plan.progress import Progress
 from k8sddp.plan.snapshot import Snapshot
 from k8sddp.plan.statuses import JobStatus, NodeStatus, status
-from k8sddp.plan.waiting import reason
+from k8sddp.plan.waiting import Waiting, reason
 
-__all__ = ["JobStatus", "NodeStatus", "Plan", "Snapshot", "diff", "loss", "reason", "status"]
+__all__ = ["JobStatus", "NodeStatus", "Plan", "Progress", "Snapshot", "Waiting", "diff", "loss", "reason", "status"]

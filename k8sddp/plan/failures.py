@@ -14,7 +14,7 @@ from typing import Any, Final
 from k8sddp import manifest
 from k8sddp.manifest import Manifest
 from k8sddp.plan import pods as pod_facts
-from k8sddp.worker.contract import exit_codes
+from k8sddp.worker.contract import exit_codes, wording
 from k8sddp.worker.contract import verdict as verdicts
 
 # Why Kubernetes itself ends a container or pod (kubelet and pod garbage collector), and what the user can do
@@ -27,7 +27,8 @@ _KILLED: Final[Mapping[str, str]] = {
     "Terminated": "was ended because its Kubernetes Node shut down",  # since 1.21 (graceful node shutdown)
     "Preempting": "was preempted by a pod of higher priority",
     "PreemptionByScheduler": "was preempted by a pod of higher priority",
-    "EvictionByEvictionAPI": "was evicted ({message})",  # of the condition DisruptionTarget, as are the next three
+    # of the condition DisruptionTarget, as are the next three
+    "EvictionByEvictionAPI": "was evicted (a drain, or an autoscaler)",
     "DeletionByTaintManager": "was lost with its Kubernetes Node ({message})",
     "DeletionByPodGC": "was lost with its Kubernetes Node ({message})",
     "TerminationByKubelet": "was ended by its Kubernetes Node ({message})",
@@ -106,6 +107,15 @@ def history(pods: Iterable[Manifest]) -> tuple[str, ...]:
     return ()
 
 
+def account(pods: Iterable[Manifest]) -> str:
+    """Return how many attempts were used as the gang's verdict tells it, empty where none does, or one is all."""
+    for pod in sorted(pods, key=pod_facts.index_of):
+        verdict = verdict_of(pod)
+        if verdict.max_attempts > 1:
+            return f"{verdict.spent} of {verdict.max_attempts} attempts used"
+    return ""
+
+
 def _earlier(entry: verdicts.PastAttempt) -> str:
     free = " (a disruption, not counted)" if entry.counted is False else ""
     return f"attempt {entry.attempt} ended: {_text(entry.message)}{free}"
@@ -132,6 +142,11 @@ def verdict_of(pod: Manifest) -> verdicts.Verdict:
     """Return the worker's verdict in the pod's termination message, an empty one where there is none to be read."""
     ended = pod_facts.terminated(pod) or {}
     return verdicts.parse(str(ended.get("message") or "")) or verdicts.NONE
+
+
+def has_last_word(pod: Manifest) -> bool:
+    """Return whether the pod's worker has told the job's end: the gang is over, and nobody waits for anything."""
+    return verdict_of(pod).outcome in verdicts.DECIDED
 
 
 def _verdict(pods: Iterable[Manifest]) -> verdicts.Verdict:
@@ -228,5 +243,4 @@ def _memory_limit(job: Manifest) -> str:
 
 
 def _text(value: object) -> str:
-    line = " ".join(str(value or "").split())
-    return line if len(line) <= MAX_MESSAGE else line[: MAX_MESSAGE - 3] + "..."
+    return wording.shorten(str(value or ""), MAX_MESSAGE)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from k8sddp import constants, manifest
 from k8sddp.manifest import Manifest
@@ -17,11 +17,13 @@ from k8sddp.manifest import Manifest
 _PHASES = {
     "Succeeded": "Complete",
     "Failed": "Failed",
-    "Unknown": "Lost",  # the kubelet of its node does not answer
+    "Unknown": "Unreachable",  # the kubelet of its node does not answer
 }
 
 # How a container ends that was never started (pkg/kubelet/kuberuntime); its startedAt is missing or 1970
 _NOT_STARTED = ("StartError", "ContainerCannotRun", "ContainerStatusUnknown")
+
+_ROUNDED: Final = timedelta(seconds=1)  # timestamps have whole seconds
 
 
 def index_of(pod: Manifest) -> int:
@@ -50,13 +52,15 @@ def phase(pod: Manifest) -> str:
 
 
 def state(pod: Manifest) -> str:
-    """Return one word: Pending, Starting, Running, Complete, Failed, Lost, Deleting."""
+    """Return one word: Pending, Starting, Running, Restarting, Unreachable, Complete, Failed, Deleting."""
     if phase(pod) in _PHASES:
         return _PHASES[phase(pod)]
     if is_deleting(pod):
         return "Deleting"
+    if is_unreachable(pod):
+        return "Unreachable"
     if phase(pod) == "Running":
-        return "Running" if is_ready(pod) else "Starting"
+        return "Running" if is_ready(pod) else "Restarting" if was_ready(pod) else "Starting"
     return "Starting" if is_scheduled(pod) else "Pending"
 
 
@@ -75,6 +79,52 @@ def note(pod: Manifest) -> str:
 def is_ready(pod: Manifest) -> bool:
     """Return whether its node takes part in a running attempt (that is its readiness probe)."""
     return phase(pod) == "Running" and manifest.condition(pod, "Ready") is not None and not is_deleting(pod)
+
+
+def is_unreachable(pod: Manifest) -> bool:
+    """Return whether Kubernetes does not hear of its Kubernetes Node any more.
+
+    The node lifecycle controller then sets the pod's Ready to False and nothing else (MarkPodsNotReady in
+    pkg/controller/util/node); a kubelet, which says both, says so only where there are readiness gates.
+    """
+    if phase(pod) == "Unknown" or (pod.get("status") or {}).get("reason") == "NodeLost":
+        return True
+    if phase(pod) != "Running" or pod["spec"].get("readinessGates"):
+        return False
+    ready = _condition(pod, "Ready").get("status")
+    return ready == "Unknown" or (ready == "False" and _condition(pod, "ContainersReady").get("status") == "True")
+
+
+def was_ready(pod: Manifest) -> bool:
+    """Return whether a pod that runs, and is not ready, has taken part in an attempt: it lost its readiness since.
+
+    Before its container starts a pod is not ready either, but that has been so since before the start.
+    """
+    lost, started = not_ready_since(pod), started_at(pod)
+    return lost is not None and started is not None and lost > started + _ROUNDED
+
+
+def not_ready_since(pod: Manifest) -> datetime | None:
+    """Return since when a pod that runs is not ready, None where it is, or nobody says."""
+    ready = _condition(pod, "Ready")
+    return (
+        moment(ready.get("lastTransitionTime")) if phase(pod) == "Running" and ready.get("status") != "True" else None
+    )
+
+
+def started_at(pod: Manifest) -> datetime | None:
+    """Return when the container that runs has started, None where none runs."""
+    return moment(((_container(pod).get("state") or {}).get("running") or {}).get("startedAt"))
+
+
+def created_at(pod: Manifest) -> datetime | None:
+    """Return when the pod was made."""
+    return moment(pod["metadata"].get("creationTimestamp"))
+
+
+def needs_explanation(pod: Manifest) -> bool:
+    """Return whether the pod's events may tell why it does not take part."""
+    return phase(pod) == "Pending" or (phase(pod) == "Running" and not is_ready(pod))
 
 
 def has_ended(pod: Manifest) -> bool:
@@ -122,6 +172,12 @@ def waiting(pod: Manifest) -> Mapping[str, Any]:
         if isinstance(waits, Mapping):
             return {"image": container.get("image", ""), **waits}
     return {}
+
+
+def _condition(pod: Manifest, kind: str) -> Mapping[str, Any]:
+    """Return a condition whatever its status, empty where there is none."""
+    found = (pod.get("status") or {}).get("conditions") or ()
+    return next((dict(one) for one in found if one.get("type") == kind), {})
 
 
 def _container(pod: Manifest) -> Mapping[str, Any]:

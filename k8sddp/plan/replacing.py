@@ -21,7 +21,6 @@ from k8sddp import constants, manifest
 from k8sddp.manifest import Manifest
 from k8sddp.plan import failures
 from k8sddp.plan import pods as pod_facts
-from k8sddp.worker.contract import verdict as verdicts
 
 FINALIZER: Final = "batch.kubernetes.io/job-tracking"
 INDEX_ENV: Final = "JOB_COMPLETION_INDEX"
@@ -90,7 +89,7 @@ def may_be_replaced(job: Manifest, pod: Manifest) -> bool:
     A follower leaves with the same code when the gang failed and when it was stopped: its verdict tells which.
     """
     action = _action(job, pod)
-    if action in ("FailJob", "FailIndex") or failures.verdict_of(pod).outcome in verdicts.DECIDED:
+    if action in ("FailJob", "FailIndex") or failures.has_last_word(pod):
         return False  # the gang has its end; a newcomer would only be sent away
     limit = job["spec"].get("backoffLimitPerIndex")
     return action == "Ignore" or limit is None or counts(job, pod)[0] <= int(limit)
@@ -133,9 +132,14 @@ def replacement(job: Manifest, pod: Manifest) -> dict[str, Any]:
     }
 
 
+def counts_before(pod: Manifest) -> tuple[int, int]:
+    """Return how many ends of its index the Job had counted, and how many ignored, before this pod was made."""
+    return _number(pod, _COUNTED), _number(pod, _IGNORED)
+
+
 def counts(job: Manifest, pod: Manifest) -> tuple[int, int]:
     """Return how many ends of its index the Job counts, and how many it ignores, the end of `pod` included."""
-    failed, ignored = _number(pod, _COUNTED), _number(pod, _IGNORED)
+    failed, ignored = counts_before(pod)
     return (failed, ignored + 1) if is_ignored(job, pod) else (failed + 1, ignored)
 
 

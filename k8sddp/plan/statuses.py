@@ -7,15 +7,17 @@ A state is one word; `waiting.reason` has the sentence why.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from k8sddp import constants, manifest
 from k8sddp.manifest import Manifest
-from k8sddp.plan import failures, replacing, waiting
+from k8sddp.plan import failures, notes, reasons, replacing, waiting
 from k8sddp.plan import pods as pod_facts
+from k8sddp.plan.progress import Progress
+from k8sddp.plan.waiting import Waiting
 
 # Job conditions in order of precedence: what is final comes first (pkg/apis/batch/types.go)
 _FINAL: Final[Mapping[str, str]] = {"Complete": "Complete", "Failed": "Failed"}
@@ -33,8 +35,8 @@ class NodeStatus:
     node_rank: int
     pod: str  # empty where there is none
     kube_node: str  # empty until it is scheduled
-    state: str  # Pending, Starting, Running, Complete, Failed, Deleting, Missing
-    note: str = ""  # OOMKilled, ImagePullBackOff, exit code 1
+    state: str  # Pending, Starting, Running, Restarting, Frozen, Unreachable, Complete, Failed, Deleting, Missing
+    note: str = ""  # OOMKilled, ImagePullBackOff, exit code 79: left because rank 1 on node 1 failed
 
 
 @dataclass(frozen=True)
@@ -42,16 +44,19 @@ class JobStatus:
     """What there is to know about one job; times are in seconds."""
 
     name: str
-    state: str  # Incomplete, Suspended, Pending, Starting, Running, Completing, Failing, Complete, Failed, Deleting
-    ready: int
+    state: str  # Incomplete, Suspended, Pending, Starting, Running, Restarting, Completing, Failing, ...
+    ready: int  # nodes that take part in an attempt, or have done their part
     nnodes: int
     age: float
     duration: float | None  # from start to finish or to now; None before the start
     nodes: tuple[NodeStatus, ...]
-    waiting: str = ""  # one sentence why it does not run
+    waiting: Waiting = waiting.NOTHING  # why it does not run, since when
+    running: str = ""  # one sentence what runs, where node 0 tells it
+    restarts: int | None = None  # how often the gang has started anew, None where nobody says
+    attempts: str = ""  # `2 of 4 attempts used`, empty where nobody says
     first_failure: str = ""  # one sentence; empty where nothing failed
     traceback: str = ""  # last lines of the failing rank's
-    history: tuple[str, ...] = ()  # how earlier attempts ended, one sentence each; of the finished job
+    history: tuple[str, ...] = ()  # how earlier attempts ended, one sentence each
     exit_code: int | None = None  # of the finished job
 
     @property
@@ -59,29 +64,45 @@ class JobStatus:
         """Return whether the state is final."""
         return self.state in _FINAL.values()
 
+    def waited(self, now: datetime) -> float | None:
+        """Return for how many seconds it has been waiting, None where it is not, or nobody says."""
+        return None if self.waiting.since is None else max(0.0, (now - self.waiting.since).total_seconds())
 
-def status(job: Manifest, pods: Sequence[Manifest], events: Sequence[Manifest], *, now: datetime) -> JobStatus:
-    """Return the status of a job from one read of it, its pods and their events."""
+
+def status(
+    job: Manifest,
+    pods: Sequence[Manifest],
+    events: Sequence[Manifest],
+    *,
+    now: datetime,
+    progress: Progress | None = None,
+) -> JobStatus:
+    """Return the status of a job from one read of it, its pods and their events; `progress` is what node 0 tells."""
     nnodes = int(job["spec"].get("completions") or 1)
     newest = pod_facts.newest_by_index(pods)
-    nodes = tuple(_node(index, newest.get(index)) for index in range(nnodes))
-    state = _state(job, nodes, newest)
+    nodes = tuple(_node(index, newest.get(index), events) for index in range(nnodes))
+    state = _state(job, nodes, newest, pods)
     if is_over(job, pods):
         state = _BECOMES.get(state, state)
     ended = state in _FINAL.values()
+    progress = None if ended else progress
     failure = failures.first(job, pods) if state in ("Failed", "Failing") else failures.NONE
+    done = sum(node.state == "Complete" or pod_facts.is_ready(newest[node.node_rank]) for node in nodes if node.pod)
     return JobStatus(
         name=job["metadata"]["name"],
         state=state,
-        ready=sum(1 for pod in newest.values() if pod_facts.is_ready(pod)),
+        ready=nnodes if state == "Complete" else done,
         nnodes=nnodes,
         age=_seconds(job["metadata"].get("creationTimestamp"), now) or 0.0,
         duration=_duration(job, now),
         nodes=nodes,
-        waiting="" if ended else waiting.reason(job, pods, events),
+        waiting=waiting.NOTHING if ended else waiting.reason(job, pods, events, now=now, progress=progress),
+        running=progress.sentence if progress and state == "Running" else "",
+        restarts=_restarts(job, newest.values(), progress),
+        attempts=progress.account if progress else failures.account(newest.values()),
         first_failure=failure.sentence,
         traceback=failure.traceback,
-        history=failures.history(newest.values()) if ended or state == "Failing" else (),
+        history=progress.history if progress else failures.history(newest.values()) or failures.history(pods),
         exit_code=(0 if state == "Complete" else failure.exit_code) if ended else None,
     )
 
@@ -112,7 +133,18 @@ def age(seconds: float) -> str:
     return f"{whole}s"
 
 
-def _state(job: Manifest, nodes: Sequence[NodeStatus], newest: Mapping[int, Manifest]) -> str:
+def _restarts(job: Manifest, newest: Collection[Manifest], progress: Progress | None) -> int | None:
+    """Return how often the gang has started anew: best as a worker tells it, else as often as pods were replaced."""
+    told = [] if progress is None or progress.attempt is None else [progress.attempt]
+    told += [failures.verdict_of(pod).attempt for pod in newest if failures.has_last_word(pod)]
+    if told:
+        return max(told)
+    replaced = sum(sum(replacing.counts_before(pod)) for pod in newest)
+    waits = not newest or job["spec"].get("suspend") or not any(map(pod_facts.started_at, newest))
+    return replaced if replaced or waits else None
+
+
+def _state(job: Manifest, nodes: Sequence[NodeStatus], newest: Mapping[int, Manifest], pods: Sequence[Manifest]) -> str:
     if job["metadata"].get("deletionTimestamp"):
         return "Deleting"
     for table in (_FINAL, _ENDING):
@@ -124,21 +156,28 @@ def _state(job: Manifest, nodes: Sequence[NodeStatus], newest: Mapping[int, Mani
     counting = {index: pod for index, pod in newest.items() if not replacing.is_replaced(job, pod)}
     if any(pod_facts.state(pod) == "Failed" for pod in counting.values()):
         return "Failing"
-    if all(pod_facts.is_ready(newest[n.node_rank]) or n.state == "Complete" for n in nodes if n.pod) and newest:
-        return "Running" if len(newest) == len(nodes) else "Starting"
+    running = {node.state for node in nodes} <= {"Running", "Complete", "Unreachable"}  # the last may train on unseen
+    if running:
+        return "Running" if any(node.state != "Unreachable" for node in nodes) else "Unreachable"
+    if _has_trained(newest.values(), pods):
+        return "Restarting"
     return "Starting" if any(pod_facts.is_scheduled(pod) for pod in counting.values()) else "Pending"
 
 
-def _node(index: int, pod: Manifest | None) -> NodeStatus:
+def _has_trained(newest: Collection[Manifest], pods: Collection[Manifest]) -> bool:
+    """Return whether the gang may have trained before: a node lost its part in it, or a pod that ran has ended."""
+    if any(pod_facts.was_ready(pod) or sum(replacing.counts_before(pod)) for pod in newest):
+        return True
+    return any(pod_facts.run_time(pod) is not None for pod in pods if pod_facts.has_ended(pod))
+
+
+def _node(index: int, pod: Manifest | None, events: Sequence[Manifest]) -> NodeStatus:
     if pod is None:
         return NodeStatus(index, "", "", "Missing")
-    return NodeStatus(
-        index,
-        pod["metadata"]["name"],
-        str(pod["spec"].get("nodeName") or ""),
-        pod_facts.state(pod),
-        pod_facts.note(pod),
-    )
+    state, note = pod_facts.state(pod), notes.note(pod)
+    if state in ("Starting", "Restarting") and reasons.of_silence(pod, events):
+        state, note = "Frozen", "answers no probe"
+    return NodeStatus(index, pod["metadata"]["name"], str(pod["spec"].get("nodeName") or ""), state, note)
 
 
 def _duration(job: Manifest, now: datetime) -> float | None:

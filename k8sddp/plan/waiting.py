@@ -1,227 +1,211 @@
-"""Why a job is not running, in one true sentence.
+"""Why a job is not running, in one true sentence, with the time since when and the node that is awaited.
 
 The most specific fact wins: somebody suspended it; no pod could be made; no Kubernetes Node fits; the image cannot be
-pulled; a volume cannot be mounted; a node is lost; a pod that ended is waited for. Foreign reasons stand in tables,
-each with where it comes from. Nothing is guessed: where no table knows it, the sentence repeats what Kubernetes says.
+pulled; a volume cannot be mounted; a node is lost; a pod that ended is replaced; one that runs is not in the gang.
+Nothing is guessed: where no table (reasons.py) knows it, the sentence repeats what Kubernetes says. Nodes that wait
+for the same are told together.
 """
 
 from __future__ import annotations
 
-import functools
-import re
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
 
 from k8sddp import constants, manifest
 from k8sddp.manifest import Manifest
+from k8sddp.plan import failures, notes, reasons, replacing
 from k8sddp.plan import pods as pod_facts
-from k8sddp.plan import replacing
-from k8sddp.worker.contract import wording
+from k8sddp.plan.progress import TRAINING, Progress
+from k8sddp.plan.reasons import AT_ONCE, USUAL, Reason
 
-MAX_MESSAGE: Final = 220
 KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"  # label of a Job that Kueue admits
-
-# Waiting reasons of a container (pkg/kubelet/images/types.go, pkg/kubelet/container/sync_result.go)
-_WAITING: Final[Mapping[str, str]] = {
-    "ErrImagePull": "image {image} cannot be pulled: {message}",
-    "ImagePullBackOff": "image {image} cannot be pulled: {message}",
-    "InvalidImageName": "image {image} is not a valid image name",
-    "ErrImageNeverPull": "image {image} is not on the Kubernetes Node and imagePullPolicy is Never",
-    "ImageInspectError": "image {image} cannot be read on the Kubernetes Node: {message}",
-    "RegistryUnavailable": "the registry of image {image} does not answer: {message}",
-    "SignatureValidationFailed": "image {image} is refused by the signature policy: {message}",
-    "CreateContainerConfigError": "its container cannot be configured: {message}",
-    "CreateContainerError": "its container cannot be created: {message}",
-    "RunContainerError": "its container cannot be started: {message}",
-    "CrashLoopBackOff": "its container keeps ending: {message}",
-}
-
-# Warning events of a pod that a container's state does not show (pkg/kubelet/events/event.go, attach/detach controller)
-_POD_EVENTS: Final[Mapping[str, str]] = {
-    "FailedMount": "a volume cannot be mounted: {message}",
-    "FailedMapVolume": "a volume cannot be mounted: {message}",
-    "FailedAttachVolume": "a volume cannot be attached: {message}",
-    "FailedCreatePodSandBox": "its sandbox cannot be made: {message}",
-    "NetworkNotReady": "the network of its Kubernetes Node is not ready",
-    "FailedScheduling": "no Kubernetes Node fits: {message}",
-}
-
-# What containerd and the kubelet say before the reason of a failed pull; the image is named by our own words
-_PULL_PREFIX: Final = re.compile(
-    r'^(?:Back-off pulling image "[^"]*"(?:: \w+: )?)?'
-    r'(?:(?:rpc error: code = \w+ desc = )?failed to pull and unpack image "[^"]*": )?'
-    r'(?:failed to resolve (?:image|reference "[^"]*"): )?'
-)
-
-# The scheduler's word for a claim that a pod names and nobody has made (plugins/volumebinding/volume_binding.go)
-_NO_CLAIM: Final = re.compile(r'persistentvolumeclaim "([^"]+)" not found')
-
-# Events of the Job when a pod is refused (pkg/controller/job): text in the message -> sentence
-_REFUSED: Final[tuple[tuple[str, str], ...]] = (
-    ("exceeded quota", "the namespace's quota is used up: {message}"),
-    ("violates PodSecurity", "the namespace's Pod Security level refuses the pods: {message}"),
-    ("error looking up service account", "its service account does not exist: {message}"),
-    ("no PriorityClass with name", "its priority class does not exist: {message}"),
-    ("forbidden", "its pods are not admitted: {message}"),
-)
+NOT_READY: Final = "node.kubernetes.io/unreachable"  # taint of a Kubernetes Node that is not heard of
+OVERDUE: Final = timedelta(seconds=10)  # beyond its grace, after which a pod that is being deleted has no kubelet
 
 
-def reason(job: Manifest, pods: Sequence[Manifest], events: Sequence[Manifest]) -> str:
-    """Return one sentence why the job does not run, the empty string where it does, or where its end has come.
+@dataclass(frozen=True)
+class Waiting:
+    """What a job waits for; false where it waits for nothing."""
 
-    The end begins before the Job's condition says so: when the container of index 0 has ended, the other nodes are no
-    longer waiting for anything, unless the Job makes another pod for it.
+    sentence: str = ""
+    since: datetime | None = None
+    patience: float = AT_ONCE  # seconds for which it may be so in a job that is well
+
+    def __bool__(self) -> bool:
+        """Return whether there is anything to wait for."""
+        return bool(self.sentence)
+
+
+NOTHING: Final = Waiting()
+_Look = Callable[[Manifest], "Reason | None"]
+
+
+def reason(
+    job: Manifest,
+    pods: Sequence[Manifest],
+    events: Sequence[Manifest],
+    *,
+    now: datetime,
+    progress: Progress | None = None,
+) -> Waiting:
+    """Return why the job does not run, NOTHING where it does, or where its end has come.
+
+    The end begins before the Job's condition says so: when a container has ended with the gang's last word, or that of
+    index 0 has and the Job makes no other pod for it, the other nodes are no longer waiting for anything.
     """
     if replacing.is_decided(job):
-        return ""
+        return NOTHING
     if job["metadata"].get("deletionTimestamp"):
-        return "it is being deleted"
+        return Waiting("it is being deleted", pod_facts.moment(job["metadata"]["deletionTimestamp"]), USUAL)
     if job["spec"].get("suspend"):
-        return _suspended(job)
+        return Waiting(_suspended(job), pod_facts.moment(job["metadata"].get("creationTimestamp")))
     newest = pod_facts.newest_by_index(pods)
-    if 0 in newest and pod_facts.terminated(newest[0]) is not None and not replacing.is_replaced(job, newest[0]):
-        return ""
+    if _is_over(job, newest):
+        return NOTHING
     nnodes = int(job["spec"].get("completions") or 1)
-    refused = _refused(job, events) if len(newest) < nnodes else ""
-    if refused:
-        return refused
-    replaced = functools.partial(_replaced, job)
-    for look in (_scheduling, _container, _event, _lost, replaced):
-        for index in sorted(newest):
-            sentence = look(newest[index], events)
-            if sentence:
-                return sentence
-    for index in sorted(newest):
-        sentence = _not_ready(newest[index], nnodes)
-        if sentence:
-            return sentence
-    missing = [index for index in range(nnodes) if index not in newest]
-    return _missing(missing, pods)
+    refused = reasons.of_refusal(job, events) if len(newest) < nnodes else None
+    if refused is not None:
+        return Waiting(*refused)
+    looks: tuple[_Look, ...] = (
+        lambda pod: reasons.of_scheduling(pod, events, now),
+        reasons.of_container,
+        lambda pod: reasons.of_events(pod, events, now),
+        lambda pod: _lost(pod, now),
+        lambda pod: _replaced(job, pod),
+        lambda pod: reasons.of_silence(pod, events),
+        _pending,
+        lambda pod: _not_ready(pod, nnodes, progress),
+    )
+    for look in looks:
+        found = {index: one for index, pod in sorted(newest.items()) if (one := look(pod)) is not None}
+        if found:
+            return _together(found, newest)
+    return _missing([index for index in range(nnodes) if index not in newest], job, pods)
+
+
+def _is_over(job: Manifest, newest: Mapping[int, Manifest]) -> bool:
+    if any(failures.has_last_word(pod) for pod in newest.values()):
+        return True
+    first = newest.get(0)
+    return first is not None and pod_facts.terminated(first) is not None and not replacing.is_replaced(job, first)
+
+
+def _together(found: Mapping[int, Reason], newest: Mapping[int, Manifest]) -> Waiting:
+    """Return what the lowest node waits for, with how many others wait for the same."""
+    index = min(found)
+    alike = sum(one.text == found[index].text for one in found.values()) - 1
+    who = f"node {index} (pod {newest[index]['metadata']['name']})" + (f" and {alike} more" if alike else "")
+    return Waiting(f"{who}: {found[index].text}", found[index].since, found[index].patience)
 
 
 def _suspended(job: Manifest) -> str:
+    name = job["metadata"]["name"]
     if manifest.annotation(job, constants.ANNOTATION_INCOMPLETE):
-        return f"its creation was interrupted; {_finish(job['metadata']['name'])}"
+        remedy = f"run `k8sddp apply FILE` again to finish, or `k8sddp delete {name}` to remove it"
+        return f"its creation was interrupted; {remedy}"
     queue = manifest.label(job, KUEUE_QUEUE)
     if queue:
         return f"it waits in the Kueue queue {queue}"
     manager = job["spec"].get("managedBy")
     by = f"{manager} keeps it suspended" if manager else "it is suspended (spec.suspend is true)"
-    return f'{by}; `kubectl patch job {job["metadata"]["name"]} -p \'{{"spec":{{"suspend":false}}}}\'` lets it run'
+    return f'{by}; `kubectl patch job {name} -p \'{{"spec":{{"suspend":false}}}}\'` lets it run'
 
 
-def _finish(name: str) -> str:
-    return f"run `k8sddp apply FILE` again to finish, or `k8sddp delete {name}` to remove it"
-
-
-def _refused(job: Manifest, events: Sequence[Manifest]) -> str:
-    event = _newest(events, "Job", job["metadata"]["name"], ("FailedCreate",))
-    if event is None:
-        return ""
-    message = re.sub(r'^Error creating: (?:pods "[^"]*" is forbidden: )?', "", str(event.get("message", "")))
-    for part, text in _REFUSED:
-        if part in str(event.get("message", "")):
-            return text.format(message=_short(message))
-    return f"its pods cannot be created: {_short(message)}"
-
-
-def _scheduling(pod: Manifest, _events: Sequence[Manifest]) -> str:
-    for one in (pod.get("status") or {}).get("conditions") or ():
-        if one.get("type") == "PodScheduled" and one.get("status") == "False":
-            if one.get("reason") == "SchedulingGated":
-                gates = ", ".join(str(gate.get("name")) for gate in pod["spec"].get("schedulingGates") or ())
-                return f"{_who(pod)} is held back by the scheduling gate {gates or 'of another controller'}"
-            # the second half of the scheduler's message repeats the first for preemption
-            message = str(one.get("message") or "").partition(" preemption:")[0]
-            claim = _NO_CLAIM.search(message)
-            if claim is not None:
-                return f"{_who(pod)}: its PersistentVolumeClaim {claim[1]} does not exist in this namespace"
-            return f"{_who(pod)}: no Kubernetes Node fits: {_short(message).rstrip('.')}"
-    return ""
-
-
-def _container(pod: Manifest, _events: Sequence[Manifest]) -> str:
-    waits = pod_facts.waiting(pod)
-    text = _WAITING.get(str(waits.get("reason") or ""))
-    if text is None:
-        return ""
-    message = _PULL_PREFIX.sub("", str(waits.get("message") or ""))
-    message = message or "no further reason is given (is the name right, and may the cluster pull it)"
-    return f"{_who(pod)}: {text.format(image=waits.get('image') or '?', message=_short(message))}"
-
-
-def _event(pod: Manifest, events: Sequence[Manifest]) -> str:
-    if pod_facts.phase(pod) != "Pending":
-        return ""
-    event = _newest(events, "Pod", pod["metadata"]["name"], (*_POD_EVENTS, "Pulling", "Pulled"))
-    if event is None:
-        return ""
-    found = str(event.get("reason"))
-    if found == "Pulling":
-        image = re.search(r'"([^"]+)"', str(event.get("message", "")))
-        return f"{_who(pod)} is pulling image {image[1] if image else ''}".rstrip()
-    text = _POD_EVENTS.get(found)
-    return f"{_who(pod)}: {text.format(message=_short(str(event.get('message', ''))))}" if text else ""
-
-
-def _lost(pod: Manifest, _events: Sequence[Manifest]) -> str:
+def _lost(pod: Manifest, now: datetime) -> Reason | None:
     node = pod["spec"].get("nodeName") or "?"
-    if pod_facts.phase(pod) == "Unknown" or (pod.get("status") or {}).get("reason") == "NodeLost":
-        return f"{_who(pod)} is lost: its Kubernetes Node {node} does not answer"
+    deleted = pod_facts.moment(pod["metadata"].get("deletionTimestamp"))  # the end of its grace
+    if pod_facts.has_ended(pod):
+        return None
+    if replacing.may_be_stuck(pod) and deleted is not None and now > deleted + OVERDUE:
+        return Reason(
+            f"given up with its Kubernetes Node {node}, which does not answer; {dead_node_remedy(pod)}", deleted
+        )
     if pod_facts.is_deleting(pod):
-        gone = manifest.condition(pod, "DisruptionTarget")
+        gone = manifest.condition(pod, "DisruptionTarget") or {}
         why = f" ({gone.get('reason')})" if gone else ""
-        return f"{_who(pod)} on Kubernetes Node {node} is being ended{why}; its replacement comes when it is gone"
-    return ""
+        since = pod_facts.moment(gone.get("lastTransitionTime")) or deleted
+        return Reason(
+            f"being ended{why} on Kubernetes Node {node}; its replacement comes when it is gone", since, USUAL
+        )
+    if pod_facts.is_unreachable(pod):
+        until = _toleration(pod)
+        then = f"; if it stays so for {until} s, the pod is given up" if until is not None else ""
+        return Reason(f"its Kubernetes Node {node} does not answer{then}", pod_facts.not_ready_since(pod))
+    return None
 
 
-def _replaced(job: Manifest, pod: Manifest, _events: Sequence[Manifest]) -> str:
+def dead_node_remedy(pod: Manifest) -> str:
+    """Return both ways out for a pod on a dead Kubernetes Node, which the Job never replaces.
+
+    The pod holds the Job's finalizer, and its phase never becomes Failed: deleting it by force alone does nothing.
+    """
+    return (
+        "the Job never replaces a pod that may still run there: `k8sddp run FILE` does so at once, or, when that Node "
+        f"is surely off, {by_hand(pod)} lets the Job do it"
+    )
+
+
+def by_hand(pod: Manifest) -> str:
+    """Return what a user types to have the Job replace a pod that will never end."""
+    name, namespace = pod["metadata"]["name"], pod["metadata"].get("namespace")
+    where = f" -n {namespace}" if namespace else ""
+    free = f"""kubectl patch pod {name}{where} -p '{{"metadata":{{"finalizers":null}}}}'"""
+    return f"`{free} && kubectl delete pod {name}{where} --force`"
+
+
+def _toleration(pod: Manifest) -> int | None:
+    """Return for how many seconds the pod tolerates that its Kubernetes Node is not heard of."""
+    for one in pod["spec"].get("tolerations") or ():
+        if one.get("key") == NOT_READY and one.get("tolerationSeconds") is not None:
+            return int(one["tolerationSeconds"])
+    return None
+
+
+def _replaced(job: Manifest, pod: Manifest) -> Reason | None:
     if not replacing.is_replaced(job, pod):
-        return ""
+        return None
     disruption = manifest.condition(pod, "DisruptionTarget") or {}
-    why = disruption.get("reason") or pod_facts.note(pod) or "no reason given"
+    why = disruption.get("reason") or notes.note(pod) or "no reason given"
     word = "was stopped" if replacing.is_ignored(job, pod) else "ended"
-    return f"{_who(pod)} {word} ({why}); the Job makes a new one after its back-off (10 s or more)"
+    since = pod_facts.moment((pod_facts.terminated(pod) or {}).get("finishedAt"))
+    return Reason(f"{word} ({why}); the Job makes a new pod after its back-off (10 s or more)", since, USUAL)
 
 
-def _not_ready(pod: Manifest, nnodes: int) -> str:
-    kind = pod_facts.phase(pod)
-    if kind == "Pending":
-        word = "waits for its container to start" if pod_facts.is_scheduled(pod) else "waits for the scheduler"
-        return f"{_who(pod)} {word}"
-    if kind == "Running" and not pod_facts.is_ready(pod):
-        others = "waits for the other nodes, or " if nnodes > 1 else ""
-        return f"{_who(pod)} runs; it {others}is just starting its ranks"
-    return ""
+def _pending(pod: Manifest) -> Reason | None:
+    if pod_facts.phase(pod) != "Pending":
+        return None
+    word = "waiting for its container to start" if pod_facts.is_scheduled(pod) else "waiting for the scheduler"
+    return Reason(word, pod_facts.created_at(pod), USUAL)
 
 
-def _missing(missing: Sequence[int], pods: Sequence[Manifest]) -> str:
+def _not_ready(pod: Manifest, nnodes: int, progress: Progress | None) -> Reason | None:
+    """Return why a pod that runs takes no part in an attempt: best what node 0 says, else what its object shows."""
+    if pod_facts.phase(pod) != "Running" or pod_facts.is_ready(pod):
+        return None
+    index = pod_facts.index_of(pod)
+    lost = pod_facts.was_ready(pod)
+    since = pod_facts.not_ready_since(pod) if lost else pod_facts.started_at(pod)
+    said = progress.nodes.get(index) if progress else None
+    if said in (TRAINING, "complete") or (said == "waiting" and progress and "missing" in progress.nodes.values()):
+        return None  # the kubelet has not looked since; or it waits for another node, which is named
+    if said == "missing":
+        what = "it is cut off from node 0, or starts anew" if lost else "still starting, or cut off from node 0"
+        return Reason(f"running, but not connected to node 0: {what}", since, USUAL)
+    if said == "ending":
+        return Reason("ending the ranks of the last attempt", since, USUAL)
+    if lost:
+        return Reason("its part in the last attempt is over: the gang starts anew, or the job ends", since, USUAL)
+    others = "waiting for the other nodes, or " if nnodes > 1 else ""
+    return Reason(f"running but not ready: {others}starting its ranks", since, USUAL)
+
+
+def _missing(missing: Sequence[int], job: Manifest, pods: Sequence[Manifest]) -> Waiting:
     if not missing:
-        return ""
+        return NOTHING
     if pods:
-        return f"node {missing[0]} has no pod yet; the Job makes a new one after its back-off (10 s or more)"
-    return "its pods have not been made yet"
-
-
-def _newest(events: Sequence[Manifest], kind: str, name: str, reasons: Sequence[str]) -> Mapping[str, Any] | None:
-    found = [
-        one
-        for one in events
-        if one.get("reason") in reasons
-        and (one.get("involvedObject") or {}).get("kind") == kind
-        and (one.get("involvedObject") or {}).get("name") == name
-    ]
-    return max(found, key=_event_time, default=None)
-
-
-def _event_time(event: Manifest) -> str:
-    series = event.get("series") or {}
-    return str(series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime") or "")
-
-
-def _who(pod: Manifest) -> str:
-    return f"pod {pod['metadata']['name']}"
-
-
-def _short(text: str) -> str:
-    return wording.shorten(text, MAX_MESSAGE)
+        text = f"node {missing[0]}: no pod yet; the Job makes a new one after its back-off (10 s or more)"
+        return Waiting(text, None, USUAL)
+    since = pod_facts.moment((job.get("status") or {}).get("startTime"))
+    return Waiting("its pods have not been made yet", since, USUAL)

@@ -11,7 +11,7 @@ import signal as signals
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Optional
 
-from .contract import exit_codes
+from .contract import exit_codes, wording
 from .contract import verdict as verdicts
 
 MAX_VICTIMS = 48
@@ -234,4 +234,4 @@ def _public(failure: Failure) -> verdicts.FirstFailure:
 def _one_line(text: str) -> str:
     line = " ".join(text.split())
     printable = "".join(char if char.isprintable() else "?" for char in line)
-    return printable if len(printable) <= MAX_TEXT else printable[: MAX_TEXT - 3] + "..."
+    return wording.shorten(printable, MAX_TEXT)

@@ -50,6 +50,7 @@ class FakeCluster:
         self.faults: list[Fault] = []
         self.forbidden: set[tuple[str, str]] = set()
         self.warnings: dict[str, str] = {}
+        self.answers: dict[tuple[str, str], Any] = {}  # of pods to the proxy: (pod, path) -> text or JSON
         self.bookmarks = True
         self.connections = 0  # raised to cut every open stream
         self._logs: dict[str, list[tuple[str, bytes]]] = {}

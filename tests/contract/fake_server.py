@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _PATH = re.compile(
     r"/(?:api|apis/(?P<group>[^/]+))/(?P<version>[^/]+)/namespaces/(?P<namespace>[^/]+)/(?P<plural>[^/]+)"
-    r"(?:/(?P<name>[^/]+))?(?P<log>/log)?"
+    r"(?:/(?P<name>[^/]+))?(?P<log>/log)?(?P<proxy>/proxy/.+)?"
 )
 _VERBS = {"GET": "get", "PATCH": "patch", "POST": "create", "DELETE": "delete"}
 
@@ -88,13 +88,25 @@ class Handler(BaseHTTPRequestHandler):
         verb = _VERBS[self.command] if name else {"GET": "list", "POST": "create"}[self.command]
         if (verb, kind.plural) in self.fake.forbidden:
             raise fake_answers.forbidden("jane", verb, kind.plural, group=kind.group, namespace=namespace)
-        if match["log"]:
+        if match["proxy"]:
+            self._proxy(name.partition(":")[0], match["proxy"].removeprefix("/proxy"), namespace)
+        elif match["log"]:
             self._stream(self._log(namespace, name), "text/plain")
         else:
             getattr(self, f"_{verb}")(kind, namespace, name)
 
     def _get(self, kind: Kind, namespace: str, name: str) -> None:
         self._send(200, self.fake.store.get(kind, namespace, name))
+
+    def _proxy(self, pod: str, path: str, namespace: str) -> None:
+        """Pass a GET on to a pod, as far as the test lets it answer."""
+        if ("get", "pods/proxy") in self.fake.forbidden:
+            raise fake_answers.forbidden("jane", "get", "pods/proxy", group="", namespace=namespace)
+        answer = self.fake.answers.get((pod, path))
+        if answer is None:
+            self._send(503, b"error trying to reach service: dial tcp: connect: connection refused")
+        else:
+            self._send(200, answer)
 
     def _list(self, kind: Kind, namespace: str, _name: str) -> None:
         if self.query.get("watch") == "true":

@@ -68,10 +68,11 @@ def test_a_stopped_pod_leaves_alone_and_is_not_called_a_failure(
         first = [user.pod(name, node)["metadata"]["name"] for node in range(2)]
         stop(user, first[index])
         run.until("[node 0] saved")
-        why = "; its replacement comes" if stop is delete_pod else "; the Job makes a new one"
         # the log and the watch are two connections: either line may be the first
+        waits = f"node {index}"
         eventually(
-            lambda: [line for line in run.lines if line.startswith("waiting: pod ")], lambda seen: why in str(seen)
+            lambda: [line for line in run.lines if line.startswith("waiting ") and waits in line],
+            lambda seen: "; the Job makes a new " in str(seen),
         )
         shown = user.k8sddp("get", name).out
         assert "Failing" not in shown

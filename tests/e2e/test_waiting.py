@@ -63,9 +63,9 @@ def check_waiting(user: User, file: Path, texts: tuple[str, ...]) -> None:
     """Check that `run` says the sentence while it waits, `get` the same, and Ctrl-C leaves the job."""
     name = file.parent.name
     with user.running("run", str(file)) as run:
-        run.until("waiting: ", *texts)
+        run.until("waiting ", *texts)
         shown = eventually(lambda: user.k8sddp("get", name).out, lambda out: all(text in out for text in texts))
-        assert 1 == sum(line.startswith("waiting: ") for line in shown.splitlines())
+        assert 1 == sum(line.startswith("waiting ") for line in shown.splitlines())
         assert 130 == run.interrupt()
         run.until(f"detached; {name} runs on")
     assert 0 == user.k8sddp("delete", name).code

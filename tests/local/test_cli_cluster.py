@@ -74,13 +74,22 @@ class User:
         """Return the names of the job's pods, by index."""
         return [self.fake.pod("digits", index) for index in range(2)]
 
-    def fails(self, code: int) -> str:
+    def trains(self) -> None:
+        """Let both nodes run, and node 0 tell how far they are."""
+        for pod in self.pods():
+            self.fake.run_pod(pod)
+        history = [{"attempt": 0, "counted": False, "message": "node 1 was asked to stop (SIGTERM)"}]
+        told = {"state": "training", "attempt": 1, "spent": 0, "max_attempts": 4, "history": history}
+        self.fake.answers[self.pods()[0], "/status"] = {**told, "ranks": [{"rank": 0, "step": 12, "mean_step": 0.5}]}
+
+    def fails(self, code: int, traceback: str = "") -> str:
         """Let rank 1 end with `code` as the worker reports it; return the sentence."""
         first, second = self.pods()
         sentence = f"rank 1 (pod {second}, node node-a) raised ValueError: bad batch"
         cause = {"rank": 1, "node_rank": 1, "pod": second, "kube_node": "node-a", "class": "exception"}
-        cause |= {"exit_code": code, "exception": "ValueError: bad batch", "traceback": "", "message": sentence}
+        cause |= {"exit_code": code, "exception": "ValueError: bad batch", "traceback": traceback, "message": sentence}
         verdict = {"schema": 1, "job": "digits", "outcome": "failed", "attempt": 0, "exit_code": code}
+        verdict |= {"spent": 4, "max_attempts": 4}
         text = json.dumps({**verdict, "first_failure": cause, "victims": [0]})
         self.fake.end_container(second, 79, message=text)
         self.fake.end_container(first, code, message=text)
@@ -146,12 +155,55 @@ def test_get_shows_the_table_the_nodes_and_the_first_failure(user: User) -> None
     assert (0, "", "no DDP jobs in namespace research\n") == user.says("get")
     user.says("apply", "job.yaml")
     sentence = user.fails(3)
-    assert ["NAME", "STATE", "READY", "AGE"] == user.says("get").out.split("\n")[0].split()
+    assert ["NAME", "STATE", "READY", "RESTARTS", "AGE"] == user.says("get").out.split("\n")[0].split()
     shown = user.says("get", "digits").out
-    assert f"first failure: {sentence}" in shown
-    assert "exit code 79" in shown
+    assert f"first failure: {sentence}; 4 of 4 attempts used\n" in shown
+    assert "exit code 79: rank 1 on node 1 failed; node 0 reports it" in shown
     assert "digits" == json.loads(user.says("get", "digits", "-o", "json").out)["metadata"]["name"]
     assert "job.batch/digits\n" == user.says("get", "-o", "name").out
+
+
+def test_get_of_a_running_job_tells_what_runs_and_what_was(user: User) -> None:
+    """Step, budget and earlier ends are node 0's knowledge; who may not ask it is not told, and sees the rest."""
+    user.says("apply", "job.yaml")
+    user.trains()
+    assert ["digits", "Running", "2/2", "1"] == user.says("get").out.splitlines()[1].split()[:4]
+    shown = user.says("get", "digits").out.splitlines()
+    assert "running: attempt 1, rank 0 at step 12 (0.5 s a step); 0 of 4 attempts used" in shown
+    assert "attempt 0 ended: node 1 was asked to stop (SIGTERM) (a disruption, not counted)" in shown
+    user.fake.forbidden.add(("get", "pods/proxy"))
+    ended = user.says("get", "digits")
+    assert (0, "") == (ended.code, ended.err)
+    assert ["digits", "Running", "2/2", "-"] == ended.out.splitlines()[1].split()[:4]
+    assert "attempt" not in ended.out
+
+
+def test_a_complete_job_is_ready(user: User) -> None:
+    """All its nodes have done their part; nobody waits."""
+    user.says("apply", "job.yaml")
+    user.fake.run_pod(user.pods()[0])
+    user.fake.end_container(user.pods()[0], 0)
+    assert ["digits", "Complete", "2/2"] == user.says("get").out.splitlines()[1].split()[:3]
+    assert "waiting" not in user.says("get", "digits").out
+
+
+def test_run_says_what_was_made_in_one_line_and_the_end_once(user: User) -> None:
+    """No line is there twice; a traceback that rank 0 has printed is not repeated."""
+    with user.starts("run", "job.yaml") as process:
+        line = read_until(process, "job.batch/digits created")
+        assert "job.batch/digits created (service, configmap, networkpolicy)\n" == line
+        first, _ = user.pods()
+        user.trains()
+        user.fake.write_log(first, b"[k8sddp] attempt 0 starts", b"[rank 0] Traceback (most recent call last):")
+        user.fake.write_log(first, b"[rank 0] ValueError: bad batch")
+        sentence = user.fails(3, traceback="Traceback (most recent call last):\nValueError: bad batch")
+        user.fake.write_log(first, f"[k8sddp] job digits failed: {sentence}; 4 of 4 attempts used (exit 3)".encode())
+        assert 3 == process.wait(timeout=20)
+        assert process.stderr is not None
+        rest = process.stderr.read().splitlines()
+    (end,) = [one for one in rest if "bad batch" in one]
+    assert end.startswith("digits failed after ")
+    assert end.endswith(f": {sentence}; 4 of 4 attempts used")
 
 
 def test_logs_shows_one_rank_one_node_or_all(user: User) -> None:
@@ -222,7 +274,7 @@ def test_logs_f_waits_and_says_why(user: User) -> None:
     user.fake.jobs.refusal = "exceeded quota: gpus"
     user.says("apply", "job.yaml")
     with user.starts("logs", "digits", "-f", "--rank", "1") as process:
-        assert "exceeded quota: gpus" in read_until(process, "waiting: ")
+        assert "exceeded quota: gpus" in read_until(process, "waiting ")
         user.fake.jobs.refusal = ""
         with user.fake.changing("jobs", "digits"):
             pass  # the controller looks again
@@ -239,7 +291,7 @@ def test_job_that_is_deleted_while_it_is_followed_is_said(user: User) -> None:
     """The command does not wait for ever."""
     user.says("apply", "job.yaml")
     with user.starts("logs", "digits", "-f") as process:
-        read_until(process, "waiting: ")
+        read_until(process, "waiting ")
         user.says("delete", "digits", "--no-wait")
         assert "digits was deleted while it was followed" in read_until(process, "error: ")
         assert 1 == process.wait(timeout=20)
@@ -295,7 +347,7 @@ def test_interrupting_run_detaches_and_leaves_the_job(user: User) -> None:
     """Ctrl-C never ends a job on the cluster; it says how to come back."""
     with user.starts("run", "job.yaml") as process:
         read_until(process, "job.batch/digits created")
-        read_until(process, "waiting: ")
+        read_until(process, "waiting ")
         process.send_signal(signal.SIGINT)
         assert "k8sddp logs digits -f" in read_until(process, "come back")
         assert 130 == process.wait(timeout=20)
@@ -306,7 +358,7 @@ def test_an_attached_run_replaces_a_lost_pod(user: User) -> None:
     """Which pod, where, why, and by which; nobody who may not create pods is bothered twice."""
     with user.starts("run", "job.yaml") as process:
         read_until(process, "job.batch/digits created")
-        read_until(process, "waiting: ")
+        read_until(process, "waiting ")
         first, second = user.pods()
         user.fake.run_pod(second, kube_node="node-b")
         user.fake.end_container(second, 137, reason="OOMKilled")
@@ -316,7 +368,7 @@ def test_an_attached_run_replaces_a_lost_pod(user: User) -> None:
         user.fake.forbidden.add(("create", "pods"))
         user.fake.run_pod(first)
         user.fake.end_container(first, 143)
-        line = read_until(process, "it cannot be replaced at once")
+        line = read_until(process, "could not create a replacement (will retry)")
         assert f"pod {first} (Kubernetes Node node-a) was asked to stop; " in line
         process.send_signal(signal.SIGINT)
         read_until(process, "come back")

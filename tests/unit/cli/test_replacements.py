@@ -65,9 +65,12 @@ def test_a_failed_request_is_made_again_after_growing_pauses() -> None:
     assert [1, 2, 4, 8, 16, 30, 30, 30, 30] == pauses
     assert [0, 9] == [number for number, sentence in enumerate(told) if sentence]
     lost = "pod digits-1-abcde (Kubernetes Node node-a) was lost with its Kubernetes Node (no reason given)"
-    first = "it cannot be replaced at once, and is tried again; the Job never does it while the pod is there"
-    assert f"{lost}; {first}: no answer" == told[0]
-    assert f"{lost}; not replaced in 10 tries; `kubectl delete pod digits-1-abcde --force` lets the Job" in told[9]
+    first = (
+        "could not create a replacement (will retry): no answer; the Job controller does not replace a pod that still"
+    )
+    assert f"{lost}; {first} exists" == told[0]
+    assert f"{lost}; not replaced in 10 tries (no answer); `kubectl patch pod digits-1-abcde -p " in told[9]
+    assert "&& kubectl delete pod digits-1-abcde --force` lets the Job do it" in told[9]
 
 
 def test_an_ended_pod_is_also_replaced_by_the_job() -> None:
@@ -75,7 +78,7 @@ def test_an_ended_pod_is_also_replaced_by_the_job() -> None:
     memory, ended = replacements.Replacements("digits"), observed.make_ended_pod(1, exit_code=137)
     assert (["pod-1"], None) == looked(memory, seen(ended), 0.0)
     told = memory.take(replacements.Answer(ended, "", FAULT), now=0.0)
-    assert "and is tried again; the Job does it after its back-off: no answer" in told
+    assert "(will retry): no answer; the Job itself replaces it after its back-off" in told
     assert ([], 1.0) == looked(memory, seen(ended), 0.5)
     assert (["pod-1"], None) == looked(memory, seen(ended), 1.0)
     assert "" == memory.take(replacements.Answer(ended, ""), now=1.0)
@@ -116,10 +119,10 @@ def test_a_follower_asks_again_after_a_fault(tmp_path: Path) -> None:
         told: list[str] = []
         thread = follow(connection, told, [], replace=True)
         name = lose(fake, 1)
-        until(lambda: any("it cannot be replaced at once" in one for one in told))
+        until(lambda: any("could not create a replacement (will retry)" in one for one in told))
         fake.forbidden.clear()
         until(lambda: any("; replaced by digits-1-" in one for one in told))
-        assert 2 == len([one for one in told if name in one and "replaced" in one])
+        assert 2 == len([one for one in told if one.startswith(f"pod {name} ")])
         fake.end_container(fake.pod("digits", 0), 0)
         thread.join(20)
         assert not thread.is_alive()

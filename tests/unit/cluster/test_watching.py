@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from k8sddp import cluster, errors, plan
 from tests.unit.cluster.connected import config_map, fake_and_cluster
 from tests.unit.cluster.test_execution import apply
 from tests.unit.render import jobs
+
+NOW = datetime(2026, 11, 24, tzinfo=timezone.utc)
 
 
 def test_termination_message_of_a_deleted_pod_is_kept(tmp_path: Path) -> None:
@@ -41,7 +44,7 @@ def test_follow_reads_events_only_while_the_job_waits(tmp_path: Path) -> None:
         current = next(stream)
         job = current.indexed_job("digits")
         assert job is not None
-        assert "exceeded quota" in plan.reason(job, current.pods, current.events)
+        assert "exceeded quota" in plan.reason(job, current.pods, current.events, now=NOW).sentence
         stream.close()  # type: ignore[attr-defined]
 
 

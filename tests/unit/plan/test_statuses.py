@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from k8sddp import constants, plan
-from k8sddp.plan import statuses
-from tests.unit.plan.observed import make_ended_pod, make_job, make_pod, make_verdict
+from k8sddp.plan import progress, statuses
+from tests.unit.plan.observed import make_ended_pod, make_event, make_job, make_pod, make_verdict
 
 NOW = datetime(2026, 11, 24, 0, 5, tzinfo=timezone.utc)
 DISRUPTED = {
@@ -38,10 +38,10 @@ def status(job: Any = None, pods: Any = RUNNING, events: Any = ()) -> plan.JobSt
         ("Running", make_job(), (make_pod(0), make_ended_pod(1, exit_code=0, reason="Completed"))),
         ("Failing", make_job(), (make_pod(0), make_ended_pod(1, exit_code=1))),
         ("Failing", make_job(), (make_pod(0), make_ended_pod(1, exit_code=79, message=make_verdict()))),
-        ("Pending", make_job(), (make_ended_pod(0, exit_code=143), make_ended_pod(1, exit_code=79))),
-        ("Starting", make_job(), (make_ended_pod(0, exit_code=143), make_pod(1, phase="Pending"))),
-        ("Pending", make_job(), (make_ended_pod(0, exit_code=1, status=DISRUPTED), make_ended_pod(1, exit_code=79))),
-        ("Starting", make_job(), (make_pod(0), make_ended_pod(1, exit_code=137, reason="OOMKilled"))),
+        ("Restarting", make_job(), (make_ended_pod(0, exit_code=143), make_ended_pod(1, exit_code=79))),
+        ("Restarting", make_job(), (make_ended_pod(0, exit_code=143), make_pod(1, phase="Pending"))),
+        ("Restarting", make_job(), (make_ended_pod(0, exit_code=1, status=DISRUPTED), make_ended_pod(1, exit_code=79))),
+        ("Restarting", make_job(), (make_pod(0), make_ended_pod(1, exit_code=137, reason="OOMKilled"))),
         ("Failing", make_job(spec={"backoffLimitPerIndex": 0}), (make_pod(0), make_ended_pod(1, exit_code=137))),
         ("Failing", make_job(conditions={"FailureTarget": "PodFailurePolicy"}), RUNNING),
         ("Completing", make_job(conditions={"SuccessCriteriaMet": "SuccessPolicy"}), RUNNING),
@@ -166,20 +166,20 @@ def test_age_is_short(expected: str, seconds: float) -> None:
 def test_complete_job_ends_with_zero_and_says_no_failure() -> None:
     """A pod that failed on the way does not matter any more."""
     found = status(make_job(conditions={"Complete": ""}), (make_ended_pod(1, message=make_verdict(message="x")),))
-    assert (0, "", "") == (found.exit_code, found.first_failure, found.waiting)
+    assert (0, "", False) == (found.exit_code, found.first_failure, bool(found.waiting))
 
 
 def test_running_job_waits_for_nothing() -> None:
     """The sentence is there only when something is not as it should be."""
-    assert "" == status().waiting
-    assert "" != status(pods=()).waiting
+    assert not status().waiting
+    assert status(pods=()).waiting
 
 
 def test_a_restart_within_the_limit_is_no_failure() -> None:
     """The Job makes another pod of the index; there is nothing to blame yet."""
     found = status(pods=(make_pod(0), make_ended_pod(1, exit_code=137, reason="OOMKilled")))
     assert "" == found.first_failure
-    assert "pod digits-1-abcde ended (OOMKilled); the Job makes a new one after its back-off" in found.waiting
+    assert found.waiting.sentence.startswith("node 1 (pod digits-1-abcde): ended (OOMKilled); the Job makes a new pod")
 
 
 def test_earlier_attempts_are_told_when_the_job_has_ended() -> None:
@@ -196,3 +196,90 @@ def test_earlier_attempts_are_told_when_the_job_has_ended() -> None:
         "attempt 0 ended: rank 1 (pod digits-1-x) was killed by SIGKILL",
         "attempt 1 ended: node 0 (pod digits-0-y) was asked to stop (SIGTERM) (a disruption, not counted)",
     ) == told.history
+
+
+AWAY = {
+    "conditions": [
+        {"type": "Ready", "status": "False", "lastTransitionTime": "2026-11-24T00:04:00Z"},
+        {"type": "ContainersReady", "status": "True", "lastTransitionTime": "2026-11-24T00:00:30Z"},
+    ]
+}
+LOST_ITS_GANG = {
+    "conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": "2026-11-24T00:04:00Z"}],
+}
+RUNS = {"running": {"startedAt": "2026-11-24T00:00:20Z"}}
+TIMED_OUT = make_event("Unhealthy", "Readiness probe failed: context deadline exceeded", at="00:04:00")
+
+
+@pytest.mark.parametrize(
+    ("expected", "job", "ready", "pod", "events"),
+    [
+        ("Unreachable", "Running", 1, make_pod(0, container=RUNS, status=AWAY), ()),
+        ("Restarting", "Restarting", 1, make_pod(0, container=RUNS, status=LOST_ITS_GANG), ()),
+        ("Frozen", "Restarting", 1, make_pod(0, container=RUNS, status=LOST_ITS_GANG), [TIMED_OUT]),
+        ("Starting", "Starting", 1, make_pod(0, container=RUNS, ready=False), ()),
+        ("Complete", "Running", 2, make_ended_pod(0, exit_code=0, reason="Completed"), ()),
+    ],
+    ids=["its kube node is away", "lost its gang", "frozen", "starting", "has done its part"],
+)
+def test_a_pod_that_is_not_ready_is_told_by_why(expected: str, job: str, ready: int, pod: Any, events: Any) -> None:
+    """Of the pod, and what that makes of the job; ranks on an unseen Kubernetes Node may train on."""
+    found = status(pods=(pod, make_pod(1)), events=events)
+    assert (expected, job, ready) == (found.nodes[0].state, found.state, found.ready)
+
+
+def test_all_nodes_of_a_complete_job_are_ready() -> None:
+    """Though no pod is, or is left."""
+    done = make_job(conditions={"Complete": ""})
+    assert [(2, 2), (2, 2)] == [(one.ready, one.nnodes) for one in (status(done, ()), status(done))]
+    assert 0 == status(make_job(conditions={"Failed": ""}), ()).ready
+
+
+TOLD = progress.Progress(
+    "training",
+    attempt=3,
+    spent=1,
+    max_attempts=4,
+    ranks=(progress.Rank(0, 12, 0.5),),
+    history=("attempt 2 ended: x",),
+)
+
+
+def test_a_running_job_tells_what_runs_and_what_was() -> None:
+    """Attempt, step, budget, how often it was restarted and how earlier attempts ended: node 0 knows."""
+    found = plan.status(make_job(), RUNNING, (), now=NOW, progress=TOLD)
+    assert "attempt 3, rank 0 at step 12 (0.5 s a step)" == found.running
+    assert (3, "1 of 4 attempts used", ("attempt 2 ended: x",)) == (found.restarts, found.attempts, found.history)
+
+
+def test_a_finished_job_tells_its_account_from_the_verdict() -> None:
+    """What node 0 said while it ran does not matter any more."""
+    message = json.dumps({"schema": 1, "outcome": "failed", "attempt": 5, "spent": 4, "max_attempts": 4})
+    job = make_job(conditions={"Failed": "PodFailurePolicy"})
+    found = plan.status(job, [make_ended_pod(0, message=message)], (), now=NOW, progress=TOLD)
+    assert (5, "4 of 4 attempts used", "") == (found.restarts, found.attempts, found.running)
+
+
+@pytest.mark.parametrize(
+    ("expected", "pods"),
+    [
+        (0, (make_pod(0, phase="Pending", ready=False),)),
+        (None, (make_pod(0, container=RUNS), make_pod(1, container=RUNS))),
+        (3, (make_pod(0, container=RUNS), make_pod(1, container=RUNS, annotations={
+            "batch.kubernetes.io/job-index-failure-count": "1",
+            "batch.kubernetes.io/job-index-ignored-failure-count": "2"}))),
+    ],
+    ids=["nothing has run", "nobody says", "replaced pods are counted"],
+)  # fmt: skip
+def test_restarts_without_a_word_of_node_0(expected: int | None, pods: Any) -> None:
+    """Each replaced pod made the gang start anew; whether ranks did beside that, the pods do not show."""
+    assert expected == status(pods=pods).restarts
+
+
+def test_a_running_job_tells_what_its_replaced_pods_knew() -> None:
+    """Where node 0 cannot be asked, a pod that gave up has left the history."""
+    history = [{"attempt": 0, "counted": True, "message": "rank 1 was killed by SIGKILL"}]
+    message = json.dumps({"schema": 1, "outcome": "stopped", "history": history})
+    old = make_ended_pod(0, exit_code=75, message=message, uid="old")
+    young = make_pod(0, creationTimestamp="2026-11-24T00:04:00Z")
+    assert ("attempt 0 ended: rank 1 was killed by SIGKILL",) == status(pods=(old, young, make_pod(1))).history

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import json
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
 from k8sddp import constants, plan
+from k8sddp.plan import progress
 from tests.unit.plan.observed import make_ended_pod, make_event, make_job, make_pod, make_verdict
 
-POD = "pod digits-0-abcde"
+POD = "node 0 (pod digits-0-abcde)"
+NOW = datetime(2026, 11, 24, 0, 5, tzinfo=timezone.utc)  # the pods are five minutes old
 
 
-def reason(*pods: Any, job: Any = None, events: Any = ()) -> str:
+def waits(*pods: Any, job: Any = None, events: Any = (), told: Any = None, now: datetime = NOW) -> plan.Waiting:
+    """Return what a job with these pods waits for; `told` is what node 0 says of the nodes."""
+    said = None if told is None else progress.Progress("waiting", nodes=told)
+    return plan.reason(job or make_job(), pods, events, now=now, progress=said)
+
+
+def reason(*pods: Any, **more: Any) -> str:
     """Return the sentence for a job with these pods."""
-    return plan.reason(job or make_job(), pods, events)
+    return waits(*pods, **more).sentence
 
 
 def waiting_for(kind: str, message: str = "") -> Any:
@@ -42,10 +52,10 @@ PENDING = make_pod(phase="Pending", ready=False)
          waiting_for("ErrImageNeverPull")),
         (f'{POD}: its container cannot be configured: secret "s" not found',
          waiting_for("CreateContainerConfigError", 'secret "s" not found')),
-        (f"{POD} waits for its container to start", waiting_for("ContainerCreating")),
-        (f"{POD} waits for the scheduler", make_pod(phase="Pending", ready=False, kube_node="")),
-        (f"{POD} runs; it waits for the other nodes, or is just starting its ranks", make_pod(ready=False)),
-        (f"{POD} is lost: its Kubernetes Node node-a does not answer", make_pod(phase="Unknown")),
+        (f"{POD}: waiting for its container to start", waiting_for("ContainerCreating")),
+        (f"{POD}: waiting for the scheduler", make_pod(phase="Pending", ready=False, kube_node="")),
+        (f"{POD}: running but not ready: waiting for the other nodes, or starting its ranks", make_pod(ready=False)),
+        (f"{POD}: its Kubernetes Node node-a does not answer", make_pod(phase="Unknown")),
     ],
 )  # fmt: skip
 def test_pod_that_does_not_run_is_explained(expected: str, pod: Any) -> None:
@@ -56,18 +66,19 @@ def test_pod_that_does_not_run_is_explained(expected: str, pod: Any) -> None:
 def test_the_only_node_waits_for_no_other() -> None:
     """A job of one node is not told of nodes that it has not."""
     job = make_job(spec={"completions": 1})
-    assert f"{POD} runs; it is just starting its ranks" == reason(make_pod(ready=False), job=job)
+    assert f"{POD}: running but not ready: starting its ranks" == reason(make_pod(ready=False), job=job)
 
 
 def test_unschedulable_pod_repeats_the_scheduler_without_preemption() -> None:
     """The second half of its message says the same for preemption."""
     message = (
-        "0/3 nodes are available: 3 Insufficient nvidia.com/gpu. preemption: 0/3 nodes are available: 3 No victims."
+        "0/3 nodes are available: 1 node(s) had untolerated taint {gpu: present}, 2 Insufficient nvidia.com/gpu. "
+        "no new claims to deallocate, preemption: 0/3 nodes are available: 3 No victims."
     )
     conditions = [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}]
     pod = make_pod(phase="Pending", kube_node="", status={"conditions": conditions})
-    expected = f"{POD}: no Kubernetes Node fits: 0/3 nodes are available: 3 Insufficient nvidia.com/gpu"
-    assert expected == reason(make_pod(1), pod)
+    expected = "0/3 nodes: 1 had untolerated taint {gpu: present}, 2 Insufficient nvidia.com/gpu"
+    assert f"{POD}: no Kubernetes Node fits: {expected}" == reason(make_pod(1), pod)
 
 
 def test_missing_claim_is_named() -> None:
@@ -83,7 +94,7 @@ def test_scheduling_gate_is_named() -> None:
     conditions = [{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}]
     pod = make_pod(phase="Pending", kube_node="", status={"conditions": conditions})
     pod["spec"]["schedulingGates"] = [{"name": "kueue.x-k8s.io/topology"}]
-    assert f"{POD} is held back by the scheduling gate kueue.x-k8s.io/topology" == reason(pod)
+    assert f"{POD}: held back by the scheduling gate kueue.x-k8s.io/topology" == reason(pod)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +145,7 @@ def test_newest_event_counts() -> None:
         make_event("FailedMount", "no", at="00:00:20"),
         make_event("Pulling", 'Pulling image "big/image:1"', at="00:00:30"),
     ]
-    assert f"{POD} is pulling image big/image:1" == reason(PENDING, events=events)
+    assert f"{POD}: pulling image big/image:1" == reason(PENDING, events=events)
     assert f"{POD}: a volume cannot be mounted: no" == reason(PENDING, events=events[:1])
 
 
@@ -172,14 +183,15 @@ def test_pod_that_is_being_ended_says_why() -> None:
     """A drained or tainted Kubernetes Node."""
     conditions = [{"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager"}]
     pod = make_pod(status={"conditions": conditions}, deletionTimestamp="2026-11-24T00:00:00Z")
-    assert f"{POD} on Kubernetes Node node-a is being ended (DeletionByTaintManager)" in reason(pod)
+    now = datetime(2026, 11, 24, tzinfo=timezone.utc)
+    assert f"{POD}: being ended (DeletionByTaintManager) on Kubernetes Node node-a" in reason(pod, now=now)
 
 
 @pytest.mark.parametrize(
     ("expected", "pod"),
     [
-        ("exit code 143", make_ended_pod(0, exit_code=143)),
-        ("exit code 79", make_ended_pod(0, exit_code=79)),
+        ("exit code 143: asked to stop", make_ended_pod(0, exit_code=143)),
+        ("exit code 79: left because the gang ended elsewhere", make_ended_pod(0, exit_code=79)),
         ("EvictionByEvictionAPI", make_pod(phase="Failed", status={
             "conditions": [{"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}]})),
     ],
@@ -187,14 +199,14 @@ def test_pod_that_is_being_ended_says_why() -> None:
 )  # fmt: skip
 def test_pod_that_was_stopped_is_awaited_again(expected: str, pod: Any) -> None:
     """The Job ignores these ends and makes a new pod, also for index 0."""
-    sentence = f"{POD} was stopped ({expected}); the Job makes a new one after its back-off (10 s or more)"
-    assert sentence == reason(pod, make_ended_pod(1, exit_code=79))
+    sentence = f"{POD}: was stopped ({expected}); the Job makes a new pod after its back-off (10 s or more)"
+    assert sentence == reason(pod, make_pod(1))
 
 
 @pytest.mark.parametrize(
     ("expected", "pod"),
     [
-        ("exit code 137", make_ended_pod(0, exit_code=137)),
+        ("exit code 137: killed by SIGKILL", make_ended_pod(0, exit_code=137)),
         ("OutOfcpu", make_pod(phase="Failed", status={"reason": "OutOfcpu"})),
         ("no reason given", make_pod(phase="Failed")),
     ],
@@ -202,7 +214,7 @@ def test_pod_that_was_stopped_is_awaited_again(expected: str, pod: Any) -> None:
 )
 def test_pod_that_ended_within_the_limit_is_awaited_again(expected: str, pod: Any) -> None:
     """The Job counts this end, and makes a new pod all the same; beyond the limit it does not."""
-    sentence = f"{POD} ended ({expected}); the Job makes a new one after its back-off (10 s or more)"
+    sentence = f"{POD}: ended ({expected}); the Job makes a new pod after its back-off (10 s or more)"
     assert sentence == reason(pod)
     assert "ended" not in reason(pod, job=make_job(spec={"backoffLimitPerIndex": 0}))
 
@@ -216,7 +228,7 @@ def test_follower_of_a_failed_gang_is_not_awaited() -> None:
 def test_missing_pods_are_counted_from_the_lowest_index() -> None:
     """Before the first pod, and in the back-off of the Job."""
     assert "its pods have not been made yet" == reason()
-    assert "node 1 has no pod yet; the Job makes a new one after its back-off (10 s or more)" == reason(make_pod(0))
+    assert "node 1: no pod yet; the Job makes a new one after its back-off (10 s or more)" == reason(make_pod(0))
 
 
 @pytest.mark.parametrize(
@@ -257,4 +269,170 @@ def test_nothing_is_waited_for_once_the_job_ends(kind: str) -> None:
 def test_replacement_of_node_0_is_waited_for_again() -> None:
     """A new pod of index 0 counts, not the one that ended before it."""
     younger = make_pod(phase="Pending", ready=False, creationTimestamp="2026-11-24T00:05:00Z")
-    assert f"{POD} waits for its container to start" == reason(make_ended_pod(exit_code=75), younger)
+    assert f"{POD}: waiting for its container to start" == reason(make_ended_pod(exit_code=75), younger)
+
+
+LATER = "2026-11-24T00:03:00Z"  # two minutes before NOW
+
+
+def not_ready(index: int = 0, *, containers: str = "False", since: str = "2026-11-24T00:00:20Z", **more: Any) -> Any:
+    """Return a pod that runs since 00:00:20 and is not ready since then, or since later."""
+    conditions = [
+        {"type": "Ready", "status": "False", "lastTransitionTime": since},
+        {"type": "ContainersReady", "status": containers, "lastTransitionTime": since},
+    ]
+    running = {"running": {"startedAt": "2026-11-24T00:00:20Z"}}
+    return make_pod(index, container=running, status={"conditions": conditions}, **more)
+
+
+def unhealthy(message: str, at: str = "00:03:00") -> Any:
+    """Return the event of a probe that failed."""
+    return make_event("Unhealthy", f"Readiness probe failed: {message}", at=at)
+
+
+TIME_OUT = 'Get "http://10.0.1.2:29401/readyz": context deadline exceeded (Client.Timeout exceeded)'
+REFUSED = "HTTP probe failed with statuscode: 503"
+
+
+@pytest.mark.parametrize(
+    ("expected", "pod", "events"),
+    [
+        ("running but not ready: waiting for the other nodes, or starting its ranks", not_ready(), ()),
+        ("its part in the last attempt is over: the gang starts anew, or the job ends", not_ready(since=LATER), ()),
+        ("its Kubernetes Node node-a does not answer", not_ready(since=LATER, containers="True"), ()),
+        ("its worker answers no probe: stopped, starved of CPU, or cut off from its kubelet",
+         not_ready(since=LATER), [unhealthy(REFUSED, at="00:00:30"), unhealthy(TIME_OUT)]),
+        ("its part in the last attempt is over: the gang starts anew, or the job ends",
+         not_ready(since=LATER), [unhealthy(TIME_OUT, at="00:01:00"), unhealthy(REFUSED)]),
+    ],
+    ids=["starting", "lost its gang", "its kube node is away", "frozen", "was frozen once"],
+)  # fmt: skip
+def test_pods_that_run_and_are_not_ready_are_told_apart(expected: str, pod: Any, events: Any) -> None:
+    """By what Kubernetes alone says; the other node is ready."""
+    assert f"{POD}: {expected}" == reason(pod, make_pod(1), events=events)
+
+
+@pytest.mark.parametrize(
+    ("expected", "told"),
+    [
+        ("node 1 (pod digits-1-abcde): running, but not connected to node 0: still starting, or cut off from node 0",
+         {0: "waiting", 1: "missing"}),
+        ("node 1 (pod digits-1-abcde): ending the ranks of the last attempt", {0: "complete", 1: "ending"}),
+        ("", {0: "training", 1: "training"}),
+    ],
+    ids=["node 1 is missing", "node 1 is ending", "the kubelets have not looked yet"],
+)  # fmt: skip
+def test_what_node_0_says_is_believed_over_what_the_pods_look_like(expected: str, told: Any) -> None:
+    """It names the node that is awaited, and not one that waits itself."""
+    assert expected == reason(not_ready(0), not_ready(1), told=told)
+
+
+def test_a_node_without_a_pod_is_named_and_not_the_one_that_waits_for_it() -> None:
+    """Node 0 says that node 1 is missing, and there is no pod that could come."""
+    assert reason(not_ready(0), told={0: "waiting", 1: "missing"}).startswith("node 1: no pod yet")
+
+
+def test_an_unreachable_kube_node_says_how_long_the_pod_bears_it() -> None:
+    """The toleration that we render: a kubelet that comes back in time ends nothing."""
+    pod = not_ready(since=LATER, containers="True")
+    pod["spec"]["tolerations"] = [{"key": "node.kubernetes.io/unreachable", "tolerationSeconds": 30}]
+    assert reason(pod).endswith("does not answer; if it stays so for 30 s, the pod is given up")
+
+
+def test_a_dead_kube_node_is_named_with_both_ways_out() -> None:
+    """The Job never replaces a pod that may still run: what the user types, attached or not, in this namespace."""
+    conditions = [{"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager"}]
+    gone = make_pod(status={"conditions": conditions}, deletionTimestamp="2026-11-24T00:01:00Z", namespace="ml")
+    said = reason(gone, make_pod(1))
+    assert said.startswith(f"{POD}: given up with its Kubernetes Node node-a, which does not answer; the Job never")
+    assert "`k8sddp run FILE`" in said
+    free = """`kubectl patch pod digits-0-abcde -n ml -p '{"metadata":{"finalizers":null}}' && """
+    assert free + "kubectl delete pod digits-0-abcde -n ml --force`" in said
+    assert "given up" not in reason(gone, make_pod(1), now=datetime(2026, 11, 24, 0, 1, 5, tzinfo=timezone.utc))
+
+
+def test_nodes_that_wait_for_the_same_are_told_together() -> None:
+    """The lowest is named, and how many more; one that waits for something else is not counted."""
+    job, pods = make_job(spec={"completions": 4}), [make_pod(i, phase="Pending", ready=False) for i in range(3)]
+    other = make_pod(3, phase="Pending", ready=False, kube_node="")
+    assert f"{POD} and 2 more: waiting for its container to start" == reason(*pods, other, job=job)
+
+
+@pytest.mark.parametrize(
+    ("expected", "kind", "message"),
+    [
+        ("the autoscaler adds one: gpu-pool 1->2 (max: 8)", "TriggeredScaleUp",
+         "pod triggered scale-up: [{gpu-pool 1->2 (max: 8)}]"),
+        ("the autoscaler adds none: 1 max node group size reached", "NotTriggerScaleUp",
+         "pod didn't trigger scale-up: 1 max node group size reached"),
+        ("the autoscaler adds one: nodeclaim/gpu-x7k2p", "Nominated", "Pod should schedule on: nodeclaim/gpu-x7k2p"),
+    ],
+    ids=["cluster-autoscaler", "none", "karpenter"],
+)  # fmt: skip
+def test_what_the_autoscaler_does_is_said(expected: str, kind: str, message: str) -> None:
+    """Ten minutes without a Node are no fault where one is on its way."""
+    message_of = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
+    conditions = [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message_of}]
+    pod = make_pod(phase="Pending", kube_node="", status={"conditions": conditions})
+    said = reason(pod, events=[make_event(kind, message)])
+    assert f"{POD}: no Kubernetes Node fits: 0/1 nodes: 1 Insufficient nvidia.com/gpu; {expected}" == said
+
+
+EARLY = datetime(2026, 11, 24, 0, 0, 40, tzinfo=timezone.utc)  # the pods are half a minute old
+SYNC = 'MountVolume.SetUp failed for volume "k8sddp-worker" : failed to sync configmap cache: timed out waiting'
+OURS = 'MountVolume.SetUp failed for volume "k8sddp-worker" : configmap "digits-worker" not found'
+THEIRS = 'MountVolume.SetUp failed for volume "conf" : configmap "nowhere" not found'
+
+
+@pytest.mark.parametrize("message", [SYNC, OURS], ids=["cache", "just being created"])
+def test_a_mount_that_is_late_does_not_alarm_in_the_first_minute(message: str) -> None:
+    """It is the way of things while ConfigMaps are being created; after a minute it is told."""
+    pod, events = waiting_for("ContainerCreating"), [make_event("FailedMount", message)]
+    early = waits(pod, events=events, now=EARLY)
+    assert (f"{POD}: waiting for its volumes to be mounted", 60.0) == (early.sentence, early.patience)
+    assert f"{POD}: a volume cannot be mounted: {message}" == reason(pod, events=events)
+
+
+def test_a_mount_that_cannot_get_better_is_told_at_once() -> None:
+    """A ConfigMap of the user's that does not exist."""
+    events = [make_event("FailedMount", THEIRS)]
+    assert f"{POD}: a volume cannot be mounted: {THEIRS}" == reason(
+        waiting_for("ContainerCreating"), events=events, now=EARLY
+    )
+
+
+def test_a_claim_that_is_being_provisioned_does_not_alarm_in_the_first_minute() -> None:
+    """The scheduler calls it a Node that does not fit; then the claim is named, with who says why."""
+    message = "0/2 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found"
+    conditions = [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}]
+    pod = make_pod(phase="Pending", kube_node="", status={"conditions": conditions})
+    pod["spec"]["volumes"] = [{"name": "ckpt", "persistentVolumeClaim": {"claimName": "ckpt"}}]
+    early = waits(pod, now=EARLY)
+    assert f"{POD}: its PersistentVolumeClaim ckpt is being provisioned" == early.sentence
+    assert early.patience == 60.0
+    later = "its PersistentVolumeClaim ckpt: no volume is bound yet; `kubectl describe pvc ckpt` says why"
+    assert f"{POD}: {later}" == reason(pod)
+
+
+def test_waiting_counts_from_when_it_began() -> None:
+    """A pod's creation, its loss of readiness, the end of the one before it, the start of the Job."""
+    at = {
+        "the pod was made": waits(PENDING),
+        "readiness was lost": waits(not_ready(since=LATER), make_pod(1)),
+        "the pod has ended": waits(make_ended_pod(0, exit_code=143), make_pod(1)),
+        "the Job has started": waits(),
+    }
+    assert {
+        "the pod was made": timedelta(minutes=4, seconds=50),
+        "readiness was lost": timedelta(minutes=2),
+        "the pod has ended": timedelta(minutes=4),
+        "the Job has started": timedelta(minutes=4, seconds=50),
+    } == {name: NOW - one.since for name, one in at.items() if one.since}
+
+
+def test_nothing_is_waited_for_once_a_worker_has_told_the_end() -> None:
+    """A follower leaves first; node 0 is no longer ready and still runs for a moment."""
+    told = json.dumps({"schema": 1, "job": "digits", "outcome": "complete", "exit_code": 0})
+    gone = make_ended_pod(1, exit_code=0, reason="Completed", message=told)
+    assert "" == reason(not_ready(0, since=LATER), gone)
+    assert "" != reason(not_ready(0, since=LATER), make_ended_pod(1, exit_code=0, reason="Completed"))

@@ -1,0 +1,147 @@
+"""What node 0's worker says about the whole gang (`/status`, worker/status.py), in our words.
+
+Kubernetes knows that processes run; only the worker knows the attempt, its budget and the steps. Reading is tolerant:
+the pod may have been made by another version of k8sddp, so what is missing or of another type is not said.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from k8sddp.worker.contract import wording
+
+MAX_MESSAGE: Final = 200
+SLOW: Final = 60.0  # seconds without a step that are worth telling, where they are also many times the mean
+MANY: Final = 10.0
+
+TRAINING: Final = "training"
+# State of the worker -> what the gang does
+_STATES: Final[Mapping[str, str]] = {
+    "joining": "the nodes are joining",
+    "waiting": "the nodes are joining",
+    "restarting": "its ranks are being ended, and the gang starts anew",
+    "ending": "it is ending",
+}
+# Class of a failure -> what is said where its sentence is not told
+_CLASSES: Final[Mapping[str, str]] = {
+    "exception": "raised an exception",
+    "signal": "was killed by a signal",
+    "early-exit": "exited with code 0 while other ranks still trained",
+    "lost": "was lost",
+}
+
+
+@dataclass(frozen=True)
+class Rank:
+    """One rank of node 0; None for what nobody has counted."""
+
+    rank: int
+    step: int | None = None  # 0 before the first
+    mean_step: float | None = None  # seconds
+    age: float | None = None  # seconds since the last step, or the start
+    phase: str = ""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The gang at one moment."""
+
+    state: str = ""
+    attempt: int | None = None  # None before the first
+    spent: int = 0
+    max_attempts: int = 0
+    nodes: Mapping[int, str] = field(default_factory=dict)  # node rank -> waiting, training, ending, missing, complete
+    ranks: tuple[Rank, ...] = ()
+    history: tuple[str, ...] = ()  # how earlier attempts ended, one sentence each
+
+    @property
+    def sentence(self) -> str:
+        """Return what runs: the attempt, and how far node 0's ranks are."""
+        what = self._ranks() if self.state == TRAINING else _STATES.get(self.state, self.state)
+        return f"attempt {self.attempt}, {what}" if self.attempt is not None else what
+
+    @property
+    def account(self) -> str:
+        """Return how many attempts are used, empty where that is not known, or one is all."""
+        return f"{self.spent} of {self.max_attempts} attempts used" if self.max_attempts > 1 else ""
+
+    def _ranks(self) -> str:
+        if not self.ranks:
+            return "its ranks run"
+        first = min(self.ranks, key=lambda one: (one.step or 0, one.rank))
+        who = f"rank {first.rank}" + (f" of {len(self.ranks)} on node 0" if len(self.ranks) > 1 else "")
+        if not first.step:
+            return f"{who} {_before(first)}"
+        pace = f" ({first.mean_step:.2g} s a step)" if first.mean_step is not None else ""
+        slow = first.age is not None and first.age > max(SLOW, MANY * (first.mean_step or 0.0))
+        return f"{who} at step {first.step}{pace}" + (f", the last one {first.age:.0f} s ago" if slow else "")
+
+
+def parse(text: str | bytes) -> Progress | None:
+    """Return the answer of /status as a value, None where it is none."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, Mapping) or not isinstance(found.get("state"), str):
+        return None
+    nodes, ranks = found.get("nodes"), found.get("ranks")
+    return Progress(
+        state=found["state"],
+        attempt=_whole(found.get("attempt")),
+        spent=_whole(found.get("spent")) or 0,
+        max_attempts=_whole(found.get("max_attempts")) or 0,
+        nodes={int(key): str(one) for key, one in nodes.items() if key.isdigit()} if isinstance(nodes, Mapping) else {},
+        ranks=tuple(_rank(one) for one in ranks if isinstance(one, Mapping)) if isinstance(ranks, list) else (),
+        history=history(found.get("history")),
+    )
+
+
+def history(entries: object) -> tuple[str, ...]:
+    """Return one sentence for each attempt that ended; what is no entry is passed over."""
+    if not isinstance(entries, Sequence) or isinstance(entries, str):
+        return ()
+    return tuple(ended(one) for one in entries if isinstance(one, Mapping) and _whole(one.get("attempt")) is not None)
+
+
+def ended(entry: Mapping[str, Any]) -> str:
+    """Return how an attempt ended, in one sentence; /status may tell the class of the failure only."""
+    free = " (a disruption, not counted)" if entry.get("counted") is False else ""
+    return f"attempt {entry.get('attempt')} ended: {wording.shorten(_cause(entry), MAX_MESSAGE)}{free}"
+
+
+def _cause(entry: Mapping[str, Any]) -> str:
+    message = entry.get("message")
+    if isinstance(message, str) and message:
+        return message
+    rank, node, kind, code = (entry.get(key) for key in ("rank", "node_rank", "class", "exit_code"))
+    who = f"rank {rank}" if rank is not None else f"node {node}" if node is not None else "a node"
+    if kind == "exit" and code is not None:
+        return f"{who} exited with code {code}"
+    return f"{who} {_CLASSES.get(str(kind), f'failed ({kind})' if kind else 'failed')}"
+
+
+def _before(rank: Rank) -> str:
+    """Return what a rank does that has made no step."""
+    since = f" for {rank.age:.0f} s" if rank.age is not None else ""
+    if rank.phase == "starting":
+        return f"is starting{since}: importing, or joining the process group"
+    return f"has made no step{since}"
+
+
+def _rank(record: Mapping[str, Any]) -> Rank:
+    mean, age = (record.get(key) for key in ("mean_step", "age"))
+    return Rank(
+        rank=_whole(record.get("rank")) or 0,
+        step=_whole(record.get("step")),
+        mean_step=float(mean) if isinstance(mean, int | float) else None,
+        age=float(age) if isinstance(age, int | float) else None,
+        phase=str(record.get("phase") or ""),
+    )
+
+
+def _whole(value: object) -> int | None:
+    return value if type(value) is int else None

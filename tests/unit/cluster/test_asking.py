@@ -1,0 +1,88 @@
+"""Node 0 is asked through the API server's proxy: once, shortly, and nobody is bothered where it cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from k8sddp import cluster
+from tests.contract.fake_cluster import FakeCluster, Fault
+from tests.unit.cluster.connected import fake_and_cluster
+from tests.unit.cluster.test_execution import apply
+
+TOLD = {"state": "training", "attempt": 2, "spent": 1, "max_attempts": 4, "ranks": [{"rank": 0, "step": 7}]}
+
+
+@pytest.fixture
+def gang(tmp_path: Path) -> Iterator[tuple[FakeCluster, cluster.Cluster, str]]:
+    """Give a job whose node 0 runs and tells how far it is."""
+    with fake_and_cluster(tmp_path) as (fake, connection, _):
+        apply(connection)
+        first = fake.pod("digits", 0)
+        fake.run_pod(first)
+        fake.answers[first, "/status"] = TOLD
+        yield fake, connection, first
+
+
+def asked(fake: FakeCluster) -> list[str]:
+    """Return the paths of the requests through the proxy."""
+    return [path for _, path, _ in fake.requests if "/proxy/" in path]
+
+
+def ask(fake: FakeCluster, connection: cluster.Cluster, asker: cluster.Asker | None = None) -> Any:
+    """Ask about the job as it is now."""
+    return (asker or cluster.Asker(connection)).ask(fake.pods("digits"))
+
+
+def test_node_0_is_asked_on_the_port_that_its_pod_names(gang: tuple[FakeCluster, cluster.Cluster, str]) -> None:
+    """rendezvous.port + 1, whatever that is."""
+    fake, connection, first = gang
+    assert "attempt 2, rank 0 at step 7" == ask(fake, connection).sentence
+    assert [f"/api/v1/namespaces/research/pods/{first}%3A29401/proxy/status"] == asked(fake)
+
+
+def test_who_may_not_use_the_proxy_is_not_told_and_asks_no_more(
+    gang: tuple[FakeCluster, cluster.Cluster, str],
+) -> None:
+    """The role `view` has no pods/proxy; the rest of `get` works."""
+    fake, connection, _ = gang
+    fake.forbidden.add(("get", "pods/proxy"))
+    asker = cluster.Asker(connection)
+    assert [None, None] == [ask(fake, connection, asker), ask(fake, connection, asker)]
+    assert 1 == len(asked(fake))
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(status=503, body=b"error trying to reach service: dial tcp: i/o timeout"),
+        Fault(status=502, body=b"<html>Bad Gateway</html>"),
+        Fault(status=404, body=b"not found; there are: /healthz"),
+        Fault(drop=True),
+        Fault(status=200, body=b"<html>login</html>"),
+    ],
+    ids=["no route", "bad gateway", "no such path", "cut", "another program"],
+)
+def test_a_pod_that_cannot_be_asked_costs_one_request(
+    gang: tuple[FakeCluster, cluster.Cluster, str], fault: Fault
+) -> None:
+    """It is a favour: nothing is tried again, nothing is raised, and the API server is not taken for being away."""
+    fake, connection, _ = gang
+    fake.fail(fault._replace(path="/proxy/"))
+    assert ask(fake, connection) is None
+    assert 1 == len(asked(fake))
+    assert getattr(connection.transport, "away", None) is None or fault.drop
+
+
+def test_a_pod_that_does_not_run_is_not_asked(tmp_path: Path) -> None:
+    """It has no address yet, or none any more."""
+    with fake_and_cluster(tmp_path) as (fake, connection, _):
+        apply(connection)
+        assert ask(fake, connection) is None
+        fake.end_container(fake.pod("digits", 0), 1)
+        assert ask(fake, connection) is None
+        assert cluster.Asker(connection).ask(()) is None
+        assert [] == asked(fake)

@@ -1,0 +1,99 @@
+"""What node 0 says, read with tolerance and told in words."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from k8sddp.plan import progress
+from k8sddp.worker import status
+from k8sddp.worker.ranks import rank_page
+
+FACTS = {
+    "state": "training",
+    "attempt": 1,
+    "spent": 1,
+    "max_attempts": 4,
+    "nodes": {"0": "training", "1": "training"},
+    "history": [{"attempt": 0, "counted": False, "message": "node 1 was asked to stop"}, "nonsense", {"counted": True}],
+    "ranks": [{"rank": 0, "step": 40, "mean_step": 0.25, "age": 0.1, "phase": "forward"}],
+}
+
+
+def told(**changed: Any) -> progress.Progress:
+    """Return what node 0 says with some fields changed."""
+    found = progress.parse(json.dumps({**FACTS, **changed}))
+    assert found is not None
+    return found
+
+
+def rank(number: int = 0, **facts: Any) -> dict[str, Any]:
+    """Return the record of a rank."""
+    return {"rank": number, "step": 0, "mean_step": None, "age": 30.0, "phase": "starting", **facts}
+
+
+@pytest.mark.parametrize(
+    ("expected", "changed"),
+    [
+        ("attempt 1, rank 0 at step 40 (0.25 s a step)", {}),
+        ("attempt 1, rank 1 of 2 on node 0 at step 39 (0.2 s a step)",
+         {"ranks": [FACTS["ranks"][0], rank(1, step=39, mean_step=0.2, age=0.3)]}),  # type: ignore[index]
+        ("attempt 1, rank 0 is starting for 30 s: importing, or joining the process group", {"ranks": [rank()]}),
+        ("attempt 1, rank 0 has made no step for 30 s", {"ranks": [rank(phase="between")]}),
+        ("attempt 1, rank 0 at step 9 (0.1 s a step), the last one 300 s ago",
+         {"ranks": [rank(step=9, mean_step=0.1, age=300.0, phase="between")]}),
+        ("attempt 1, rank 0 at step 9 (50 s a step)",
+         {"ranks": [rank(step=9, mean_step=50, age=300.0, phase="between")]}),
+        ("attempt 1, its ranks run", {"ranks": []}),
+        ("the nodes are joining", {"state": "joining", "attempt": None}),
+        ("attempt 1, its ranks are being ended, and the gang starts anew", {"state": "restarting"}),
+    ],
+)  # fmt: skip
+def test_what_runs_is_one_sentence(expected: str, changed: dict[str, Any]) -> None:
+    """The rank that is least far on, and how far."""
+    assert expected == told(**changed).sentence
+
+
+def test_earlier_attempts_are_told_with_or_without_their_sentences() -> None:
+    """Who may read /status is told the class of a failure at least."""
+    assert ("attempt 0 ended: node 1 was asked to stop (a disruption, not counted)",) == told().history
+    bare = [
+        {"attempt": 0, "counted": True, "class": "exception", "rank": 3},
+        {"attempt": 1, "counted": True, "class": "exit", "rank": 1, "exit_code": 7},
+        {"attempt": 2, "counted": True, "class": "lost", "node_rank": 1},
+        {"attempt": 3, "counted": True},
+    ]
+    assert (
+        "attempt 0 ended: rank 3 raised an exception",
+        "attempt 1 ended: rank 1 exited with code 7",
+        "attempt 2 ended: node 1 was lost",
+        "attempt 3 ended: a node failed",
+    ) == told(history=bare).history
+
+
+@pytest.mark.parametrize("text", ["", "<html>", "[]", "{}", '{"state": 1}', "[" * 100_000])
+def test_another_programs_answer_is_none(text: str) -> None:
+    """A proxy, an older worker, a stranger on the port."""
+    assert progress.parse(text) is None
+
+
+def test_fields_of_another_type_are_not_believed() -> None:
+    """Another version of the worker must not break `get`."""
+    odd = told(attempt="1", spent=None, max_attempts=True, nodes=[1], history=4, ranks=[1, {"rank": "x", "step": "y"}])
+    assert (None, 0, 0, {}, ()) == (odd.attempt, odd.spent, odd.max_attempts, odd.nodes, odd.history)
+    assert (progress.Rank(0),) == odd.ranks
+    assert "" == odd.account
+
+
+def test_what_the_worker_writes_is_understood() -> None:
+    """The two sides of /status, without a cluster between them."""
+    page = rank_page.Progress(0, pid=1, step=3, forward_entered=3, forward_left=3, age=1.0, step_time=1.0)
+    values = dict.fromkeys(status.Facts._fields)
+    facts = status.Facts(**{**values, "state": "training", "attempt": 2, "spent": 1, "max_attempts": 3,
+                            "history": (), "nodes": {0: "training", 1: "missing"}, "ranks": [page]})  # fmt: skip
+    found = progress.parse(status.to_json(facts))
+    assert found is not None
+    assert ("attempt 2, rank 0 at step 3 (0.5 s a step)", "1 of 3 attempts used") == (found.sentence, found.account)
+    assert {0: "training", 1: "missing"} == found.nodes
