@@ -212,7 +212,7 @@ class Transport:
             self._note_away(answers.why_no_answer(fault))
             raise
         self._has_answered = True
-        # a JSON body is the API server's own: it says that somebody else, a kubelet, does not answer; a pod's may be any
+        # a JSON body is the API server's own: it says that somebody else, a kubelet, does not answer; so does /proxy/
         silent = "/proxy/" not in url and "json" not in response.headers.get("Content-Type", "")
         if response.status in _NO_ANSWER and silent:
             self._note_away(f"{response.status} {response.reason or ''}".rstrip())
