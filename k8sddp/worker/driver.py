@@ -12,7 +12,7 @@ import socket
 from collections.abc import Sequence
 from typing import Optional, Union
 
-from . import preflight, root_cause, status
+from . import preflight, readiness, root_cause, status
 from .contract import exit_codes, node_env
 from .contract import verdict as verdicts
 from .gang import coordinator, member, messages, plan, retrying, roster
@@ -65,7 +65,9 @@ class Driver:
         self._timer: Optional[loop.Timer] = None
         self._ranks: Optional[attempt.NodeAttempt] = None
         self._memory = shm.SharedMemory(node.shm_dir)
-        self._ready = False
+        self.readiness = readiness.Readiness(
+            events, state=lambda: READINESS[self._member.state], leaving=lambda: self._member.ending
+        )
         self._code = exit_codes.FAILED
         self._leaving = False
         self._host = names.qualify(node.coordinator, node.namespace, names.read_resolv_conf())
@@ -95,18 +97,11 @@ class Driver:
         self._sink.say("%s: stopping" % name)
         self._act(self._member.asked_to_stop(name))
 
-    def readiness(self) -> tuple[int, str]:
-        """Return the answer of /readyz."""
-        if self._ready:
-            return 200, "training"
-        return 503, READINESS[self._member.state]
-
     def facts(self) -> status.Facts:
         """Return what /status and /metrics tell."""
         node, known = self._node, self._member.memory
         ledger = self._gang.ledger if self._gang else None
-        with open("/proc/self/statm", encoding="ascii") as file:
-            rss = status.resident_bytes(file.read(), os.sysconf("SC_PAGE_SIZE"))
+        training = self.readiness.ready
         return status.Facts(
             job=node.job,
             namespace=node.namespace,
@@ -115,14 +110,14 @@ class Driver:
             nproc_per_node=node.nproc_per_node,
             pod=node.pod_name,
             kube_node=node.kube_node,
-            state="training" if self._ready else STATES[self._member.state],
+            state="training" if training else STATES[self._member.state],
             attempt=known.attempt if known.attempt >= 0 else None,
             max_attempts=node.max_attempts,
             spent=ledger.spent if ledger else known.spent,
             history=ledger.history if ledger else known.history,
             nodes=self._gang.states() if self._gang else {},
-            ranks=self._ranks.progress() if self._ranks and self._ready else (),
-            rss=rss,
+            ranks=self._ranks.progress() if self._ranks and training else (),
+            rss=process_tree.resident_bytes(),
         )
 
     def _plan(self) -> plan.Plan:
@@ -271,7 +266,7 @@ class Driver:
             )
             self._act(self._member.ranks_over())
             return
-        self._ready = True
+        self.readiness.change(ready=True)
         self._act(self._member.launched())
 
     def _rank_failed(self, failure: root_cause.Failure) -> None:
@@ -280,7 +275,7 @@ class Driver:
         self._act(self._member.rank_failed(failure))
 
     def _end_ranks(self, *, grace: bool) -> None:
-        self._ready = False
+        self.readiness.change(ready=False)
 
         def ended(left: tuple[int, ...]) -> None:
             if not self._leaving:

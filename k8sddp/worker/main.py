@@ -18,7 +18,7 @@ from .contract import node_env
 from .contract import verdict as verdicts
 from .gang import messages
 from .net import http_server, loop
-from .ranks import process_tree, rank_output
+from .ranks import descriptors, process_tree, rank_output
 from .ranks.launcher import rank_env
 
 DRAIN_LIMIT = 5.0  # seconds for a slow reader of our stdout at the end
@@ -29,6 +29,7 @@ def main(argv: Optional[Sequence[str]] = None, environ: Optional[Mapping[str, st
     """Run one node of the job and return the worker's exit code; `argv` is the user's command."""
     words = tuple(sys.argv[1:] if argv is None else argv)
     env = os.environ if environ is None else environ
+    descriptors.raise_limit()
     events = loop.Loop()
     sink = rank_output.Sink(events, STDOUT, live=env.get(node_env.LIVE) == "1")
     stopped: list[int] = []
@@ -100,13 +101,13 @@ def _prepare(
     )
     place = rank_env.Place(sys.executable or "python3", "", instrument_dir(), environ)
     node_driver = driver.Driver(events, sink, node, words, own=own, place=place, listener=listener)
-    routes: dict[str, http_server.Route] = {
-        "/healthz": (http_server.TEXT, lambda: (200, "ok")),
-        "/readyz": (http_server.TEXT, node_driver.readiness),
-        "/status": (http_server.JSON, lambda: (200, status.to_json(node_driver.facts()))),
-        "/metrics": (http_server.METRICS, lambda: (200, status.to_metrics(node_driver.facts()))),
+    routes = {
+        "/healthz": http_server.at_once(http_server.TEXT, lambda: (200, "ok")),
+        "/readyz": node_driver.readiness.route(),
+        "/status": http_server.at_once(http_server.JSON, lambda: (200, status.to_json(node_driver.facts()))),
+        "/metrics": http_server.at_once(http_server.METRICS, lambda: (200, status.to_metrics(node_driver.facts()))),
     }
-    http_server.HttpServer(events, http, routes)
+    http_server.HttpServer(events, http, routes, say=sink.say)
     sink.say("node %d of %d, pod %s, torch %s" % (node.node_rank, node.nnodes, node.pod_name, version))
     return node_driver
 

@@ -31,7 +31,7 @@ class Facts(NamedTuple):
     history: Sequence[Mapping[str, object]]  # how earlier attempts ended, the newest last
     nodes: Mapping[int, str]  # on node 0: node rank -> what it does; else empty
     ranks: Sequence[rank_page.Progress]
-    rss: int  # bytes, of the worker alone
+    rss: Optional[int]  # bytes, of the worker alone; None where that cannot be read
 
 
 def to_json(facts: Facts) -> str:
@@ -72,11 +72,6 @@ def to_metrics(facts: Facts) -> str:
     metric("step_seconds_total", "counter", "Time of the steps in this attempt, from the second on.", seconds)
     metric("step_age_seconds", "gauge", "Time since the last step, or the start.", [(at, one.age) for at, one in ranks])
     return "\n".join(lines)
-
-
-def resident_bytes(statm: str, page_size: int) -> int:
-    """Return the resident memory that /proc/self/statm tells."""
-    return int(statm.split()[1]) * page_size
 
 
 def _labels(labels: Mapping[str, str]) -> str:

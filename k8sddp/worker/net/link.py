@@ -43,10 +43,10 @@ class Link:
         self._out = self._session.greeting()
         self._open = True
         self._closing = False
-        self._timer = events.after(HANDSHAKE_LIMIT, self._too_slow)
         sock.setblocking(False)
         _keep_alive(sock)
         events.watch(sock.fileno(), read=self._readable, write=self._flush)  # the greeting leaves in the next round
+        self._timer = events.after(HANDSHAKE_LIMIT, self._too_slow)
 
     def send(self, message: messages.Message) -> None:
         """Queue `message` and send what the socket takes."""

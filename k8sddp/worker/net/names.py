@@ -77,7 +77,7 @@ def resolve(events: loop.Loop, host: str, port: int, done: Callable[[Addresses, 
             # as bytes: for a str Python loads 1 MB of tables for names that are not ASCII, which no Service has
             found = socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM)
             answer.append((tuple((int(family), address) for family, _, _, _, address in found), ""))
-        except (OSError, UnicodeError) as error:
+        except Exception as error:  # an answer must come, whatever it is
             answer.append(((), "%s does not resolve (%s)" % (host, getattr(error, "strerror", None) or error)))
 
     def poll(pause: float) -> None:
@@ -89,5 +89,8 @@ def resolve(events: loop.Loop, host: str, port: int, done: Callable[[Addresses, 
     if is_address(host):
         look_up()
     else:
-        _thread.start_new_thread(look_up, ())
+        try:
+            _thread.start_new_thread(look_up, ())
+        except (RuntimeError, MemoryError) as error:  # the pod has as many processes and threads as it may
+            answer.append(((), "%s cannot be looked up (%s)" % (host, error)))
     poll(POLL_MIN)

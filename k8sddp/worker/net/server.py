@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from k8sddp.worker.gang import messages, roster
 
-from . import link, loop
+from . import link, listening, loop
 
 BACKLOG = 1024
 SPARE = 64  # connections beyond one per node: newcomers while their predecessors are still open, and strangers
@@ -32,7 +32,6 @@ class Server:
         on_lost: Callable[[roster.Peer], None],
     ) -> None:
         self._events = events
-        self._listener = listener
         self._key = key
         self._limit = nnodes + SPARE
         self._say = say
@@ -41,8 +40,7 @@ class Server:
         self._links: dict[roster.Peer, link.Link] = {}
         self._next: roster.Peer = roster.LOCAL + 1
         self._reported: set[str] = set()
-        listener.setblocking(False)
-        events.watch(listener.fileno(), read=self._accept)
+        listening.Listener(events, listener, purpose="the gang port", say=say, accepted=self._accept)
 
     @property
     def idle(self) -> bool:
@@ -60,11 +58,7 @@ class Server:
         if connection:
             connection.close()
 
-    def _accept(self) -> None:
-        try:
-            sock, address = self._listener.accept()
-        except OSError:
-            return  # it went away again, or descriptors are short: the next round tries again
+    def _accept(self, sock: socket.socket, address: str) -> None:
         if len(self._links) >= self._limit:
             sock.close()
             return
@@ -81,7 +75,7 @@ class Server:
                 self._on_lost(peer)
             elif reason not in self._reported and len(self._reported) < SPARE:
                 self._reported.add(reason)
-                self._say("dropped a connection from %s: %s" % (address[0], reason))
+                self._say("dropped a connection from %s: %s" % (address, reason))
 
         self._links[peer] = link.Link(
             self._events,

@@ -114,7 +114,7 @@ class NodeAttempt:
         self._others.close()
         for pid in self._reports.pids:
             self._events.forget_child(pid)
-        self._clear_memory(sweep)
+        self._sink.teller.guarded("removing what the ranks left in shared memory", self._clear_memory)(sweep)
         if sweep.left:
             pids = ", ".join(map(str, sweep.left[:8]))
             self._sink.say("%d processes cannot be ended: pids %s" % (len(sweep.left), pids))

@@ -65,7 +65,7 @@ class Channels:
                 return
             try:
                 data = os.read(self._event_fd, 64 * 1024)
-            except BlockingIOError:
+            except OSError:  # nothing is there, or it cannot be read now: the next event or end looks again
                 return
             for line in self._event_lines.feed(data):
                 try:
@@ -115,6 +115,9 @@ class Channels:
             self._events.watch(self._event_fd)
             os.close(self._event_fd)
             self._event_fd = -1
+        self._sink.teller.guarded("removing %s" % self._folder, self._remove_folder)()
+
+    def _remove_folder(self) -> None:
         import shutil  # 10 ms that the start need not pay
 
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -48,11 +48,13 @@ class Pidfds:
             if not process_tree.send(pid, 0):  # reaped meanwhile
                 self._events.soon(lambda: gone(None))
             return
-        if fd < 0:
-            self._fds[pid] = fd
-            return
+        if fd >= 0:
+            try:
+                self._events.watch(fd, read=functools.partial(self._ended, pid, gone))
+            except OSError:  # no memory for it: as where the kernel has none
+                os.close(fd)
+                fd = -1
         self._fds[pid] = fd
-        self._events.watch(fd, read=functools.partial(self._ended, pid, gone))
 
     def living(self) -> tuple[int, ...]:
         """Return the pids that have not ended."""

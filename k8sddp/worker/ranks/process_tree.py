@@ -5,6 +5,7 @@ SIGTERM; a DataLoader worker outlives its rank. Therefore: as subreaper (or PID 
 ending means walking /proc, SIGKILL, reaping, again, until nothing is left. Measured: 0.1-0.4 s for nine processes in
 five sessions. Bounded: what sits in an uninterruptible system call is reported and left to the kernel. Where others use
 the machine too, torch's cleaner of shared memory is spared: it alone knows every process that has left some there.
+While /proc cannot be read (no descriptor is left) nothing is known to have ended: it is looked at again.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ from typing import NamedTuple, Optional
 
 from k8sddp.worker.net import loop
 
+from . import descriptors
+
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 ROUND = 0.002  # seconds between two walks
 PATIENT_ROUND = 0.02  # the same while only CLEANER is left
 CLEANER = b"torch_shm_manag"  # removes shared memory 2 s after its last user (torch/lib/libshm/manager.cpp), cut at 15
 PATIENCE = 4.0  # seconds for CLEANER, which a loaded machine keeps from its 2 s
 MAX_DEPTH = 64  # generations below the worker that are followed
+UNSEEN = 0  # stands among the pids that are left for processes that could not be looked for
 LIMIT = 5.0  # seconds after which what still lives is given up; the coordinator's END_LIMIT is longer
 
 
@@ -42,6 +46,11 @@ def spawn(argv: tuple[str, ...], env: Mapping[str, str], *, output: int) -> int:
 
     Raises OSError when it cannot be started.
     """
+    with descriptors.GivenBack(output) as low:
+        return _spawn(argv, env, low)
+
+
+def _spawn(argv: tuple[str, ...], env: Mapping[str, str], output: int) -> int:
     actions = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
         (os.POSIX_SPAWN_DUP2, output, 1),
@@ -55,7 +64,10 @@ def spawn(argv: tuple[str, ...], env: Mapping[str, str], *, output: int) -> int:
 
 
 def descendants(root: int) -> tuple[int, ...]:
-    """Return the pids of all living and unreaped descendants of `root`."""
+    """Return the pids of all living and unreaped descendants of `root`.
+
+    Raises OSError where /proc cannot be read.
+    """
     children: dict[int, list[int]] = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
@@ -79,9 +91,12 @@ class Sweep(NamedTuple):
 
 
 def is_below(pid: int, root: int) -> bool:
-    """Return whether `pid` is a living or unreaped descendant of `root`."""
+    """Return whether `pid` is a living or unreaped descendant of `root`, False where /proc cannot be read."""
     for _ in range(MAX_DEPTH):
-        pid = _parent(str(pid))
+        try:
+            pid = _parent(str(pid))
+        except OSError:
+            return False
         if pid in (0, root):
             break
     return pid == root
@@ -95,7 +110,14 @@ def end(events: loop.Loop, done: Callable[[Sweep], None], *, root: int = 0, spar
 
     def walk() -> None:
         events.reap()
-        left = tuple(pid for pid in descendants(root) if not (spare and _name(pid) == CLEANER))
+        try:
+            left = tuple(pid for pid in descendants(root) if not (spare and _name(pid) == CLEANER))
+        except OSError:  # blind, so nobody is killed by a number that may be another's by now
+            if events.now() >= deadline:
+                done(Sweep((UNSEEN,), frozenset(seen)))
+            else:
+                events.after(PATIENT_ROUND, walk)
+            return
         seen.update(left)
         if not left or events.now() >= deadline:
             done(Sweep(left, frozenset(seen)))
@@ -118,7 +140,7 @@ def end_last(events: loop.Loop, done: Callable[[Sweep], None]) -> None:
 
     def look(deadline: float) -> None:
         events.reap()
-        if events.now() < deadline and CLEANER in map(_name, descendants(os.getpid())):
+        if events.now() < deadline and _has_cleaner():
             events.after(PATIENT_ROUND, lambda: look(deadline))
         else:
             end(events, done)
@@ -148,11 +170,28 @@ def exit_code(pid: int) -> Optional[int]:
     return os.waitstatus_to_exitcode(int(fields[-1])) if fields[0] in (b"Z", b"X") else None
 
 
+def resident_bytes() -> Optional[int]:
+    """Return the resident memory of this process, None where it cannot be read."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return None
+
+
+def _has_cleaner() -> bool:
+    try:
+        return CLEANER in map(_name, descendants(os.getpid()))
+    except OSError:
+        return False
+
+
 def _parent(pid: str) -> int:
+    """Return the parent's pid, 0 for a process that has gone. Raises OSError where that cannot be read."""
     try:
         with open("/proc/%s/stat" % pid, "rb") as file:
             text = file.read()
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return 0
     return int(text[text.rindex(b")") + 2 :].split(None, 2)[1])  # the name in parentheses may hold anything
 

@@ -15,7 +15,7 @@ import os
 import select
 from collections.abc import Callable
 
-from k8sddp.worker.net import loop
+from k8sddp.worker.net import loop, telling
 
 from . import rows
 
@@ -29,6 +29,7 @@ STATE_PAUSE = 1.0  # seconds at least between two states of a rank's progress ba
 LIVE_PAUSE = 0.1  # the same where they are shown live
 TICK = 0.001  # two moments closer than this are one
 TAIL_LINES = 12
+RETRY = 0.2  # seconds until a pipe that could not be read, or stdout that could not be watched, is tried again
 
 
 class LineSplitter:
@@ -72,6 +73,7 @@ class Sink:
         self._always_ready = False  # a regular file or /dev/null cannot be polled
         self._broken = False
         self._on_room: list[Callable[[], None]] = []
+        self.teller = telling.Teller(self.say)  # of what goes wrong where output, counts and sweeps are made
 
     @property
     def full(self) -> bool:
@@ -129,6 +131,9 @@ class Sink:
         except PermissionError:
             self._always_ready = True
             self._write_ready()
+            return
+        except OSError:  # no memory for it
+            self._events.after(RETRY, self._write_ready)
             return
         self._watched = wanted
 
@@ -189,6 +194,11 @@ class Source:
             data = os.read(self._fd, READ_SIZE)
         except BlockingIOError:
             return False
+        except OSError as error:  # not for ever: the rank would wait when the pipe is full
+            self._sink.teller.failed("reading output", error)
+            self._events.watch(self._fd)
+            self._events.after(RETRY, self._resume)
+            return False
         if not data:  # every writer of a plain pipe is gone
             self._events.watch(self._fd)
             return False
@@ -240,4 +250,7 @@ class Source:
 def _writable(fd: int, seconds: float) -> bool:
     poll = select.poll()
     poll.register(fd, select.POLLOUT)
-    return bool(poll.poll(int(seconds * 1000)))
+    try:
+        return bool(poll.poll(int(seconds * 1000)))
+    except OSError:  # no memory for it
+        return False

@@ -154,9 +154,9 @@ class Gang:
         """Return the pods' exit codes when all have ended."""
         return [pod.wait() for pod in self.pods]
 
-    def get(self, path: str, index: int = 0) -> tuple[int, str]:
+    def get(self, path: str, index: int = 0, *, timeout: float = 5) -> tuple[int, str]:
         """Return status and body of a pod's HTTP answer."""
-        with socket.create_connection((f"127.0.0.{2 + index}", self.port + 1), timeout=5) as sock:
+        with socket.create_connection((f"127.0.0.{2 + index}", self.port + 1), timeout=timeout) as sock:
             sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
             answer = b"".join(iter(lambda: sock.recv(4096), b"")).decode()
         return int(answer.split()[1]), answer.partition("\r\n\r\n")[2].strip()

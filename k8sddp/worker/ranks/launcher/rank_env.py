@@ -7,6 +7,7 @@ join is not handed on.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 from collections.abc import Mapping
@@ -68,8 +69,6 @@ def interface_of(address: str) -> str:
 
 
 def _ipv4_interface(address: str) -> str:
-    import fcntl
-
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         for _, name in socket.if_nameindex():
             try:
