@@ -13,6 +13,7 @@ from typing import NamedTuple, Optional
 
 from .contract import exit_codes, wording
 from .contract import verdict as verdicts
+from .instrument import k8sddp_origin
 
 MAX_VICTIMS = 48
 MAX_TEXT = 400
@@ -21,32 +22,10 @@ MAX_SENT = 3000  # characters, of up to twelve bytes of JSON: two such texts fit
 PROCESS_KINDS = ("exception", "exit", "signal")  # kinds that are about one process
 
 CAUSE, WEAK, VICTIM = 0, 1, 2  # how likely a failure is the first one
+WEIGHTS = {k8sddp_origin.OWN: CAUSE, k8sddp_origin.DOUBTFUL: WEAK, k8sddp_origin.PEER: VICTIM}
 
-# Texts of an exception that a rank raises because another one went away. Sources: gloo/transport/tcp/pair.cc,
-# torch/csrc/distributed/c10d/{TCPStore.cpp,socket.cpp,NCCLUtils.cpp,ProcessGroupNCCL.cpp,ProcessGroupGloo.cpp}
-VICTIM_TEXTS = (
-    "Connection closed by peer",  # gloo: the other process is gone
-    "Connection reset by peer",  # gloo, TCPStore
-    "Connection refused",  # gloo, TCPStore: connecting to a rank that has just ended
-    "Broken pipe",  # gloo, TCPStore
-    "Socket closed",  # gloo
-    "Read error [",  # gloo
-    "Write error [",  # gloo
-    "Application timeout caused pair closure",  # gloo
-    "Timed out waiting",  # gloo: recv or send; "Timed out waiting 1800000ms for recv operation to complete"
-    "remote process exited or there was a network error",  # NCCL: ncclRemoteError
-    "ncclRemoteError",
-    "NCCL communicator was aborted",  # the watchdog of another rank ended it
-    "Watchdog caught collective operation timeout",  # NCCL: somebody did not come
-    "failed to recv, got 0 bytes",  # TCPStore: its server ended
-    "Failed to recv, got 0 bytes",
-    "wait timeout after",  # TCPStore: a key that a dead rank would have set
-    "sendBytes failed",
-    "recvBytes failed",
-)
-VICTIM_TYPES = ("DistNetworkError", "DistStoreError")  # torch.distributed: the store's server went away, or never came
 INFRASTRUCTURE_TYPES = ("DistNetworkError", "DistStoreError", "RendezvousConnectionError", "RendezvousTimeoutError")
-WEAK_SIGNALS = ("SIGABRT", "SIGTERM", "SIGINT")  # NCCL's watchdog aborts; a launcher ends the ranks that are left
+WEAK_SIGNALS = ("SIGTERM", "SIGINT")  # a launcher ends the ranks that are left
 
 
 class Failure(NamedTuple):
@@ -61,6 +40,7 @@ class Failure(NamedTuple):
     signal: Optional[str] = None
     exception: Optional[str] = None
     traceback: Optional[str] = None
+    origin: Optional[str] = None  # whose failure the exception is, as the rank itself found (k8sddp_origin)
     detail: str = ""  # what happened, for kinds without exception, code or signal; else the program, where no rank is
     weight: int = CAUSE
     last_step: Optional[int] = None  # optimizer steps that the rank had made; None where nobody counted
@@ -75,16 +55,22 @@ def signal_name(number: int) -> str:
 
 
 def weigh(failure: Failure) -> Failure:
-    """Return `failure` with the weight that the tables give it."""
-    weight = failure.weight
-    if failure.kind == "signal" and failure.signal in WEAK_SIGNALS:
-        weight = max(weight, WEAK)
+    """Return `failure` with the weight that its origin gives it, unless it has a greater one."""
+    return failure._replace(weight=max(failure.weight, WEIGHTS[_origin(failure)]))
+
+
+def _origin(failure: Failure) -> str:
+    """Return whose failure it is: as the rank itself found, else as far as its texts show."""
+    text = failure.traceback or ""
+    if failure.kind == "signal":
+        aborted = failure.signal == "SIGABRT"  # as NCCL's watchdog does
+        unsure = k8sddp_origin.DOUBTFUL if failure.signal in WEAK_SIGNALS else k8sddp_origin.OWN
+        return k8sddp_origin.of_abort(text) if aborted else unsure
+    if failure.origin in WEIGHTS:
+        return failure.origin
     if failure.exception is not None:
-        name = failure.exception.partition(":")[0].rpartition(".")[2]
-        text = failure.exception + "\n" + (failure.traceback or "")
-        if name in VICTIM_TYPES or any(sign in text for sign in VICTIM_TEXTS):
-            weight = VICTIM
-    return failure._replace(weight=weight)
+        return k8sddp_origin.of_report(failure.exception, text)
+    return k8sddp_origin.of_output(text) if failure.kind == "exit" else k8sddp_origin.OWN
 
 
 def first(failures: Sequence[Failure]) -> Failure:
@@ -209,6 +195,7 @@ def from_record(record: Mapping[str, object]) -> Failure:
         signal=text("signal"),
         exception=text("exception"),
         traceback=text("traceback"),
+        origin=text("origin"),
         detail=text("detail") or "",
         weight=min(max(number("weight") or CAUSE, CAUSE), VICTIM),
         last_step=number("last_step"),

@@ -112,6 +112,48 @@ def test_the_rank_that_failed_is_blamed_not_the_one_that_waited(
     assert (1, True) == (gang.pods[0].cause["rank"], said in str(gang.pods[0].cause["message"])), gang.pods[0].log
 
 
+WRAPPED = """
+import os, sys
+import torch
+import torch.distributed as dist
+
+class StepError(Exception):
+    pass
+
+def fit(depth):
+    if depth:
+        return fit(depth - 1)
+    try:
+        dist.all_reduce(torch.ones(1))
+    except RuntimeError as error:
+        exec(sys.argv[1])
+
+dist.init_process_group("gloo")
+dist.barrier()
+if dist.get_rank() == 1:
+    sys.exit(0)
+fit(60)
+"""
+
+
+@pytest.mark.parametrize(
+    ("launcher", "ending"),
+    [
+        ("direct", "raise StepError('step failed') from error"),
+        ("direct", "os._exit(1)"),
+        ("torchrun", "raise StepError('step failed')"),
+        ("torchrun", "sys.exit(3)"),
+    ],
+)
+def test_a_wrapped_consequence_does_not_hide_who_left(tmp_path: Path, launcher: str, ending: str) -> None:
+    """Rank 1 leaves; what rank 0 makes of gloo's error is no cause, however deep it was raised."""
+    options = {"launcher": launcher, "nproc_per_node": "2", "torch": ""}
+    with workers.Gang(tmp_path, WRAPPED, ending, nnodes=1, **options).start() as gang:
+        assert [64] == gang.wait()
+    said = "rank 1 (pod digits-0, node node-a) exited with code 0 while other ranks still trained"
+    assert said == gang.pods[0].cause["message"], gang.pods[0].log
+
+
 def test_spawned_ranks_form_one_world(tmp_path: Path) -> None:
     """mp.spawn on two nodes: four ranks, each with its own prefix."""
     with workers.Gang(tmp_path, SPAWN, "", nnodes=2, nproc_per_node="2", launcher="spawn", torch="").start() as gang:

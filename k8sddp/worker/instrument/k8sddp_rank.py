@@ -13,7 +13,7 @@ import os
 import sys
 import time
 
-import k8sddp_teardown  # now: once the script runs, this folder is off sys.path
+import k8sddp_teardown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -150,8 +150,9 @@ def record_exception(
         return
     text = describe(kind, value)
     lines = "".join(_traceback(kind, value, trace))
+    origin = _origin(value)
     if not sure:
-        emit("last", exception=text, traceback=lines)
+        emit("last", exception=text, traceback=lines, origin=origin)
         return
     _state["recorded"] = True
     # torch.multiprocessing.spawn: a child of this process failed, which is a rank only where this one is none
@@ -167,7 +168,7 @@ def record_exception(
             traceback=None if hasattr(value, "exit_code") else str(value),
         )
         return
-    emit("exception", exception=text, traceback=lines)
+    emit("exception", exception=text, traceback=lines, origin=origin)
     path = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if _state["rank"] is not None and path and not os.path.exists(path):
         import json
@@ -175,6 +176,33 @@ def record_exception(
         extra = {"py_callstack": lines, "timestamp": str(int(time.time()))}
         with open(path, "w") as file:  # the format of torch/distributed/elastic/multiprocessing/errors/error_handler.py
             json.dump({"message": {"message": text, "extraInfo": extra}}, file)
+
+
+def record_caught(status: object) -> None:
+    """Report what the script is handling while it ends itself, where another rank is to blame for it.
+
+    No hook hears of that, and SystemExit is gone before atexit's callbacks are. Of the script's own failures its last
+    line says more than an exception that it knows how to handle.
+    """
+    value = sys.exc_info()[1]
+    code = status if isinstance(status, int) else int(status is not None)  # text is printed, and means 1
+    if value is None or not code or _state["pid"] != os.getpid() or _state["recorded"]:
+        return
+    origin = _origin(value)
+    if origin not in (None, "own"):
+        lines = "".join(_traceback(type(value), value, value.__traceback__))
+        emit("last", exception=describe(type(value), value), traceback=lines, origin=origin, exit_code=code)
+
+
+def _origin(value: BaseException) -> str | None:
+    """Return whose failure an exception is (k8sddp_origin), None where that cannot be found out.
+
+    Loaded only now: read from the zip it costs every process that starts 5 ms.
+    """
+    try:
+        return str(load("k8sddp_origin").of(value))
+    except Exception:
+        return None
 
 
 def describe(kind: type[BaseException], value: BaseException) -> str:
@@ -220,7 +248,7 @@ def _watch_end() -> None:
     if _state["watched"]:
         return  # a launcher that became a rank, or a child forked from one
     _state["watched"] = True
-    previous, end = sys.excepthook, os._exit
+    previous, end, stop = sys.excepthook, os._exit, sys.exit
 
     def hook(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
         guarded(record_exception, kind, value, trace, sure=_uncaught())
@@ -237,13 +265,18 @@ def _watch_end() -> None:
 
     def _exit(status: int) -> NoReturn:
         guarded(last_words)  # a hook of the script's that waits for no teardown
+        guarded(record_caught, status)
         end(status)
+
+    def exit(status: str | int | None = None) -> NoReturn:
+        guarded(record_caught, status)
+        stop(status)
 
     if previous is sys.__excepthook__:
         # Who finds another hook than Python's own calls it after printing the traceback itself, as wandb does
         # (wandb_run.py, ExitHooks), so ours is not to be told from Python's own.
         sys.__excepthook__ = hook
-    sys.excepthook, os._exit = hook, _exit
+    sys.excepthook, os._exit, sys.exit = hook, _exit, exit
     atexit.register(leave)
 
 

@@ -136,8 +136,8 @@ class Reports:
             self._pulled = self._pulled or (code != 0 and child in self._ranks)
         elif event != "ended" and isinstance(place, int):
             rank = self._ranks.get(child, self._base + place)
-            known = self._last_words.get(child, record) if code == 1 else record
-            self._blame(child, rank, known, exit_code=code if isinstance(code, int) else 1, forced=False)
+            code = code if isinstance(code, int) else 1
+            self._blame(child, rank, self._words(child, code) or record, exit_code=code, forced=False)
             self._pulled = True
 
     def _started(self, pid: int, rank: int) -> None:
@@ -206,7 +206,7 @@ class Reports:
     def _rank_ended(self, pid: int, rank: int, code: int) -> None:
         self._gone.add(pid)
         if code:
-            words = self._last_words.get(pid) or self._files.written(rank) if code == 1 else {}
+            words = self._words(pid, code) or (self._files.written(rank) if code == 1 else {})
             forced = self._pulled and (code > 0 or code in PULLS)
             if not (self._spawned and forced and code == -signal.SIGTERM):
                 self._blame(pid, rank, words, exit_code=code, forced=forced)
@@ -247,6 +247,11 @@ class Reports:
             self._leaves(self._newest.get(self._base, 0), self._base)
         self._listener.complete()
 
+    def _words(self, pid: int, code: int) -> Mapping[str, object]:
+        """Return the exception that ended a process which left with `code`, so far as it has told one."""
+        words = self._last_words.get(pid, {})
+        return words if words.get("exit_code", 1) == code else {}
+
     def _blame(
         self,
         pid: int,
@@ -266,12 +271,13 @@ class Reports:
 
     def _failure(self, rank: Optional[int], record: Mapping[str, object], exit_code: int) -> root_cause.Failure:
         node = self._node
-        exception, trace = record.get("exception"), record.get("traceback")
+        exception, trace, origin = (record.get(name) for name in ("exception", "traceback", "origin"))
         failure = root_cause.Failure("exception", node.node_rank, node.pod_name, node.kube_node, rank=rank)
         failure = failure._replace(last_step=self._files.step(rank))
         if rank is None:
             failure = failure._replace(detail=self._program)
         if isinstance(exception, str):
+            failure = failure._replace(origin=origin if isinstance(origin, str) else None)
             text = trace if isinstance(trace, str) else None
             return failure._replace(exit_code=exit_code, exception=exception, traceback=text)
         output = self._files.tail(rank)
@@ -281,8 +287,7 @@ class Reports:
 
     def _launcher_failure(self, pid: int, code: int) -> root_cause.Failure:
         single = self._node.launcher == "spawn" and self._node.nproc_per_node == 1
-        words = self._last_words.get(pid, {}) if code == 1 else {}
-        failure = self._failure(self._base if single else None, words, code)
+        failure = self._failure(self._base if single else None, self._words(pid, code), code)
         name = (failure.exception or "").partition(":")[0]
         if failure.rank is None and name in root_cause.INFRASTRUCTURE_TYPES:
             return failure._replace(kind="infrastructure", detail="%s: %s" % (self._program, failure.exception))

@@ -7,6 +7,12 @@ from k8sddp.worker.gang import coordinator, messages, plan, retrying
 
 TIMEOUT = 600.0
 EVERYTHING = retrying.Rules()  # is worth another attempt
+# What torch 2.15 raises in a rank whose peer has gone
+GONE = (
+    "RuntimeError: [/__w/pytorch/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:561] Connection closed by peer "
+    "[127.0.0.1]:58523. This is typically caused by a remote worker crashing. Check the logs of the remote worker "
+    "before reporting an error. GLHF! \N{BEACH WITH UMBRELLA}"
+)
 
 
 def make_join(node_rank: int, nnodes: int = 2, **changes: object) -> messages.Join:

@@ -9,7 +9,7 @@ from k8sddp.worker.gang import coordinator, findings, messages, retrying
 from tests.unit.worker import gangs
 from tests.unit.worker.gangs import cause_of
 
-VICTIM = "RuntimeError: [gloo/transport/tcp/pair.cc:534] Connection closed by peer [10.0.0.1]:1234"
+VICTIM = gangs.GONE
 
 
 def test_success_needs_every_member() -> None:

@@ -59,7 +59,7 @@ class Job(RuleBasedStateMachine):
         pod = self.pick(number)
         if pod is not None and pod.ranks is not None and not pod.ending:
             self.world.failures += 1
-            text = "RuntimeError: Connection closed by peer" if victim else "ValueError: bad"
+            text = gangs.GONE if victim else "ValueError: bad"
             self.world.act(pod, pod.member.rank_failed(gangs.make_failure(pod.node, text)))
             if over:
                 self.world.act(pod, pod.member.ranks_over())

@@ -86,6 +86,69 @@ def test_a_rank_reports_and_writes_to_its_own_pipe(tmp_path: Path) -> None:
     assert "ValueError: bad" == events[1]["exception"]
 
 
+GONE = """
+import ctypes, os, sys
+def wait():
+    text = b"[/src/gloo/transport/tcp/pair.cc:561] Connection closed by peer"
+    ctypes.pythonapi.PyErr_SetString(ctypes.py_object(RuntimeError), text)
+try:
+    wait()
+except RuntimeError as error:
+    print("caught", flush=True)
+    %s
+"""
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "event"),
+    [
+        ("raise", 1, "exception"),
+        ("raise ValueError('step failed') from error", 1, "exception"),
+        ("sys.exit(3)", 3, "last"),
+        ("sys.exit('text')", 1, "last"),
+        ("os._exit(1)", 1, "last"),
+    ],
+)
+def test_a_consequence_is_told_as_one_however_the_process_ends(
+    tmp_path: Path, ending: str, code: int, event: str
+) -> None:
+    """Raised, wrapped, or caught by a script that then ends itself; the exit code belongs to it."""
+    with Ranks(tmp_path / "ranks") as ranks:
+        done = run(GONE % ending, ranks.env)
+        told = ranks.events()[-1]
+    assert (code, event, "peer") == (done.returncode, told["event"], told["origin"])
+    assert code == told.get("exit_code", 1)
+
+
+@pytest.mark.parametrize(
+    ("ending", "code"),
+    [
+        ("sys.exit(0)", 0),
+        ("sys.exit()", 0),
+        ("pass", 0),
+        ("os.fork() or os._exit(7)", 0),
+        ("wait = 1\ntry:\n    1 / 0\nexcept ZeroDivisionError:\n    sys.exit(4)", 4),
+        ("pass\nsys.exit(5)", 5),
+    ],
+    ids=["zero", "none", "goes on", "a child", "its own", "outside"],
+)
+def test_an_exit_without_a_consequence_tells_nothing(tmp_path: Path, ending: str, code: int) -> None:
+    """A good end, a child's end, and an exit for a reason of its own: its last line says more."""
+    with Ranks(tmp_path / "ranks") as ranks:
+        done = run(GONE % ending, ranks.env)
+        assert (code, ["start"]) == (done.returncode, [event["event"] for event in ranks.events()])
+
+
+def test_the_origin_survives_the_longest_traceback(tmp_path: Path) -> None:
+    """A chain whose text is cut to its end, where only the wrapper can be seen."""
+    deep = "f = lambda n: f(n - 1) if n else wait()\nsys.setrecursionlimit(5000)\ntry:\n    f(900)"
+    words = GONE.replace("try:\n    wait()", deep) % "raise ValueError('x' * 9000) from error"
+    with Ranks(tmp_path / "ranks") as ranks:
+        run(words, ranks.env)
+        told = ranks.events()[-1]
+    assert ("exception", "peer", False) == (told["event"], told["origin"], "gloo" in str(told["traceback"]))
+
+
 def test_torchs_error_file_is_written_when_nobody_else_did(tmp_path: Path) -> None:
     """In torch's own format; a file that @record has written stays."""
     with Ranks(tmp_path / "ranks") as ranks:

@@ -187,12 +187,29 @@ import os, sys, time
 if os.environ["RANK"] == "1":
     os._exit(0)
 time.sleep(0.5)
-raise RuntimeError("Connection closed by peer [10.0.0.1]:1234")
+raise type("DistNetworkError", (RuntimeError,), {"__module__": "torch.distributed"})("the others have gone")
 """
     with workers.Gang(tmp_path, script, nproc_per_node="2", launcher=launcher).start() as gang:
         assert [64] == gang.wait()
     expected = "rank 1 (pod digits-0, node node-a) exited with code 0 while other ranks still trained"
     assert (expected, [0]) == (gang.pods[0].cause["message"], gang.pods[0].verdict["victims"])
+
+
+def test_a_scripts_own_network_error_is_a_cause(tmp_path: Path) -> None:
+    """Rank 1 uploads its metrics to a server that is down, when rank 0 has nothing more to do."""
+    script = """
+import os, socket, time, urllib.request
+if os.environ["RANK"] == "0":
+    raise SystemExit(0)
+time.sleep(0.5)
+with socket.socket() as one:
+    one.bind(("127.0.0.1", 0))
+    urllib.request.urlopen("http://127.0.0.1:%d/upload" % one.getsockname()[1])
+"""
+    with workers.Gang(tmp_path, script, nproc_per_node="2", launcher="direct").start() as gang:
+        assert [1] == gang.wait()
+    said = "rank 1 (pod digits-0, node node-a) raised URLError: <urlopen error [Errno 111] Connection refused>"
+    assert (said, []) == (gang.pods[0].cause["message"], gang.pods[0].verdict["victims"])
 
 
 @pytest.mark.parametrize(
