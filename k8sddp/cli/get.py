@@ -133,6 +133,7 @@ def _nodes(status: plan.JobStatus, shape: jobs.Shape, *, titled: bool) -> str:
         lines.append(f"running: {status.running}{account}")
     if status.waiting:
         lines.append(jobs.waiting(status))
+    lines.extend(f"remark: {remark}" for remark in status.remarks)
     lines.extend(status.history)
     if status.first_failure:
         lines.append(f"first failure: {status.first_failure}{account}")

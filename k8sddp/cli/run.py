@@ -81,6 +81,8 @@ def _on_this_machine(loaded: job_file.Loaded, work_dir: str, wanted: Sequence[st
     for name, folder in sorted(result.volumes.items()):
         screen.note(f"volume {name}: {folder}")
     screen.result(result.message, good=result.state == "complete")
+    for remark in result.verdict.remarks if result.verdict else ():
+        screen.warning(remark)
     return result.exit_code
 
 
@@ -151,6 +153,8 @@ def _tell_end(status: plan.JobStatus, chosen: target.Target, shown: _Shown) -> i
     took = "" if status.duration is None else f" after {statuses.age(status.duration)}"
     if status.exit_code == 0:
         screen.result(f"{status.name} complete{took}", good=True)
+        for remark in status.remarks:
+            screen.warning(remark)
         return 0
     if status.traceback and not shown.holds(status.traceback):
         screen.note("\n".join("  " + line for line in status.traceback.splitlines()))

@@ -116,6 +116,12 @@ def account(pods: Iterable[Manifest]) -> str:
     return ""
 
 
+def remarks(pods: Iterable[Manifest]) -> tuple[str, ...]:
+    """Return what the pods of a complete job remark on it, each sentence once."""
+    found = [_text(one) for pod in sorted(pods, key=pod_facts.index_of) for one in verdict_of(pod).remarks]
+    return tuple(dict.fromkeys(found))
+
+
 def _earlier(entry: verdicts.PastAttempt) -> str:
     free = " (a disruption, not counted)" if entry.counted is False else ""
     return f"attempt {entry.attempt} ended: {_text(entry.message)}{free}"

@@ -58,6 +58,7 @@ class JobStatus:
     traceback: str = ""  # last lines of the failing rank's
     history: tuple[str, ...] = ()  # how earlier attempts ended, one sentence each
     exit_code: int | None = None  # of the finished job
+    remarks: tuple[str, ...] = ()  # what may not be meant, of a complete job
 
     @property
     def finished(self) -> bool:
@@ -104,6 +105,7 @@ def status(
         traceback=failure.traceback,
         history=progress.history if progress else failures.history(newest.values()) or failures.history(pods),
         exit_code=(0 if state == "Complete" else failure.exit_code) if ended else None,
+        remarks=failures.remarks(newest.values()) if state == "Complete" else (),
     )
 
 

@@ -25,6 +25,9 @@ FLUSH_LIMIT = 0.5  # seconds for the last messages when nobody is waited for
 KUBELET_LIMIT = 1.5  # seconds until kubelets, which look once a second, have told that the followers have ended
 REMIND = 30.0  # seconds between two lines about why node 0 is not reached
 
+# Of a group that forms, all ranks are members: so node 0 knows for all
+SEPARATE = "no rank joined a process group (init_process_group was never called): the %d ranks trained separately"
+
 # State of the member -> what /readyz says while no ranks run
 READINESS = {
     member.SEEKING: "looking for node 0",
@@ -291,6 +294,10 @@ class Driver:
     def _exit(self, verdict: verdicts.Verdict, code: int) -> None:
         self._leaving = True
         self._code = code
+        ranks = self._node.nnodes * self._node.nproc_per_node
+        if verdict.outcome == verdicts.COMPLETE and ranks > 1 and self._ranks and self._ranks.separate:
+            verdict = verdict._replace(remarks=(SEPARATE % ranks,))
+            self._sink.say(SEPARATE % ranks)
         record(self._node.termination_log, verdict, self._sink)
         self._sink.say("%s (exit %d)" % (root_cause.summary(verdict), code))
         if self._dialer:

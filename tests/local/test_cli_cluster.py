@@ -260,13 +260,16 @@ def test_run_of_a_job_that_completes_ends_at_once_with_0(user: User) -> None:
         first, _ = user.pods()
         user.fake.run_pod(first)
         user.fake.write_log(first, b"[rank 0] epoch 1", b"[rank 1] not mine", b"[rank 0] accuracy 0.97")
-        user.fake.end_container(first, 0)
+        remarks = {"schema": 1, "job": "digits", "outcome": "complete", "remarks": ["the 2 ranks trained separately"]}
+        user.fake.end_container(first, 0, message=json.dumps(remarks))
         ended = time.monotonic()
         assert "digits complete" in read_until(process, "digits complete")
+        assert "warning: the 2 ranks trained separately\n" == read_until(process, "separately")
         assert 0 == process.wait(timeout=20)
         assert following.LAST_WORDS > time.monotonic() - ended
         assert process.stdout is not None
         assert "epoch 1\naccuracy 0.97\n" == process.stdout.read()
+    assert "\nremark: the 2 ranks trained separately\n" in user.says("get", "digits").out
 
 
 def test_logs_f_waits_and_says_why(user: User) -> None:

@@ -47,7 +47,8 @@ class Verdict(NamedTuple):
     """How the job ended, or one node's part in it.
 
     `victims` are the ranks that failed as a consequence; `spent` of `max_attempts` count, 0 of 0 where that is not
-    known; `history` tells how the earlier attempts ended, the newest last.
+    known; `history` tells how the earlier attempts ended, the newest last; `remarks` are sentences about a job that is
+    complete and perhaps not what was meant.
     """
 
     job: str = ""
@@ -59,6 +60,7 @@ class Verdict(NamedTuple):
     spent: int = 0
     max_attempts: int = 0
     history: tuple[PastAttempt, ...] = ()
+    remarks: tuple[str, ...] = ()
     schema: int = SCHEMA
 
 
@@ -82,11 +84,12 @@ def parse(text: Union[str, bytes]) -> Optional[Verdict]:
 
 def from_record(record: Mapping[str, object]) -> Verdict:
     """Return the verdict that a JSON object holds, as far as it is understood."""
-    first, victims = record.get("first_failure"), record.get("victims")
+    first, victims, remarks = (record.get(name) for name in ("first_failure", "victims", "remarks"))
     return Verdict(**_values(Verdict, record))._replace(
         first_failure=FirstFailure(**_values(FirstFailure, first)) if isinstance(first, Mapping) else None,
         victims=tuple(one for one in victims if type(one) is int) if isinstance(victims, list) else (),
         history=history(record.get("history")),
+        remarks=tuple(one for one in remarks if isinstance(one, str)) if isinstance(remarks, list) else (),
     )
 
 
@@ -108,13 +111,14 @@ def to_record(verdict: Verdict) -> dict[str, object]:
         "first_failure": {_KEYS.get(name, name): value for name, value in first._asdict().items()} if first else None,
         "victims": list(verdict.victims),
         "history": [one._asdict() for one in verdict.history],
+        "remarks": list(verdict.remarks),
     }
 
 
 def encode(verdict: Verdict) -> bytes:
     """Return `verdict` as sorted JSON of at most LIMIT bytes.
 
-    The oldest attempts are given up first, then the traceback's head, then the ends of the other texts.
+    The oldest attempts are given up first, then the traceback's head, the ends of the other texts, and remarks.
     """
     text = _json(verdict)
     while len(text) > LIMIT and verdict.history:
@@ -127,6 +131,9 @@ def encode(verdict: Verdict) -> bytes:
             shorter = value[excess:] if field == "traceback" else value[:-excess]
             verdict = verdict._replace(first_failure=verdict.first_failure._replace(**{field: shorter}))
             text = _json(verdict)
+    while len(text) > LIMIT and verdict.remarks:
+        verdict = verdict._replace(remarks=verdict.remarks[:-1])
+        text = _json(verdict)
     return text
 
 

@@ -82,9 +82,9 @@ class NodeAttempt:
         return self._files.progress()
 
     @property
-    def joined(self) -> bool:
-        """Return whether ranks of this node have been in a process group of the job's size."""
-        return self._reports.joined
+    def separate(self) -> bool:
+        """Return whether the ranks of this node have never been in a process group, as far as they could tell us."""
+        return self._reports.separate
 
     def end(self, done: Callable[[tuple[int, ...]], None], *, grace: bool) -> None:
         """End every process of this attempt, then call `done` with the pids that would not die.

@@ -83,9 +83,9 @@ class Reports:
         self._silent = False  # the attempt is being ended: what its processes do is no news
 
     @property
-    def joined(self) -> bool:
-        """Return whether a process group of the job's size has formed."""
-        return self._joined
+    def separate(self) -> bool:
+        """Return whether no process group of the job's size has formed; a rank without our hooks would not tell."""
+        return not self._joined and (self._spawned or bool(self._ranks))
 
     @property
     def pids(self) -> Collection[int]:

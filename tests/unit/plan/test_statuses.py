@@ -56,6 +56,14 @@ def test_state_is_one_word(expected: str, job: Any, pods: Any) -> None:
     assert expected == status(job, pods).state
 
 
+def test_remarks_are_of_a_complete_job() -> None:
+    """As node 0 wrote them; a job that failed has a reason, which is more."""
+    said = json.dumps({"schema": 1, "outcome": "complete", "remarks": ["the ranks trained\nseparately", 7]})
+    pods = (make_ended_pod(0, exit_code=0, message=said), make_ended_pod(1, exit_code=79, message=said))
+    assert ("the ranks trained separately",) == status(make_job(conditions={"Complete": ""}), pods).remarks
+    assert () == status(make_job(conditions={"Failed": ""}), pods).remarks
+
+
 def test_interrupted_creation_is_incomplete() -> None:
     """Suspended by us and marked: not the same as suspended by somebody."""
     job = make_job(spec={"suspend": True})

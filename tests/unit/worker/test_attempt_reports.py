@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,21 @@ def test_what_a_direct_rank_says_before_it_is_python_is_its_own(tmp_path: Path) 
     assert "cannot load libpython" == node.failures[0].traceback
     node.end(ranks)
     assert "[rank 0] cannot load libpython\n" in node.text()
+
+
+@pytest.mark.parametrize(("flag", "separate"), [("-I", False), ("-u", True)], ids=["without our hooks", "with them"])
+@apart
+def test_only_a_rank_with_our_hooks_has_never_joined(tmp_path: Path, flag: str, separate: bool) -> None:
+    """Another one may have, for all we know."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} {flag} "$@"\n')
+    python.chmod(0o755)
+    node = Node(tmp_path, "", launcher="direct")
+    node.python = str(python)
+    ranks = node.start()
+    node.run_until(lambda: ("complete", None) in node.told)
+    assert separate == ranks.separate
+    node.end(ranks)
 
 
 def make_torchrun(folder: Path, body: str) -> str:

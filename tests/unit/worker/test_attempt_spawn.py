@@ -197,7 +197,7 @@ sys.exit(1)
     ranks = node.start()
     node.run_until(lambda: ("over", None) in node.told)
     assert [(1, "configuration", 78, False)] == causes(node)
-    assert ("a group of 1", False) == (node.failures[0].detail, ranks.joined)
+    assert ("a group of 1", True) == (node.failures[0].detail, ranks.separate)
     node.end(ranks)
 
 

@@ -35,6 +35,7 @@ WHOLE = verdicts.Verdict(
     spent=2,
     max_attempts=4,
     history=(verdicts.PastAttempt(0, counted=None, message="lost"), verdicts.PastAttempt(1, False, "drained")),
+    remarks=("the ranks trained separately",),
 )
 
 
@@ -89,6 +90,15 @@ def test_a_newer_schema_is_read_as_far_as_it_is_understood() -> None:
     assert WHOLE.first_failure
     first = WHOLE.first_failure._replace(rank=None, kind="")
     assert WHOLE._replace(schema=9, attempt=0, victims=(0,), history=(), first_failure=first) == found
+
+
+def test_remarks_give_way_to_the_limit() -> None:
+    """The first ones are kept, as many as fit; what is none is skipped."""
+    many = verdicts.NONE._replace(remarks=tuple(f"remark {number} {'x' * 500}" for number in range(20)))
+    text = verdicts.encode(many)
+    kept = verdicts.from_record(json.loads(text)).remarks
+    assert (6, many.remarks[:6]) == (len(kept), kept)
+    assert ("a",) == verdicts.from_record({"remarks": ["a", 7, None]}).remarks
 
 
 def test_missing_keys_have_their_defaults() -> None:

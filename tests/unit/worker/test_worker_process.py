@@ -296,6 +296,22 @@ print(*[os.environ[name] for name in names], [n for n in os.environ if n.startsw
     assert "[node 1] 127.0.0.2 2 1 4 1 2 []\n" in gang.pods[1].log
 
 
+@pytest.mark.parametrize(
+    ("launcher", "nproc_per_node", "remarks"),
+    [("torchrun", 2, 2), ("direct", 2, 2), ("spawn", 2, 2), ("direct", 1, 0)],
+)
+def test_ranks_that_never_joined_earn_a_remark(
+    tmp_path: Path, launcher: str, nproc_per_node: int, remarks: int
+) -> None:
+    """They may have trained for days, each for itself: said in the log and in the verdict; one rank needs no group."""
+    options = {"launcher": launcher, "nproc_per_node": str(nproc_per_node)}
+    with workers.Gang(tmp_path, "print('done')", **options).start() as gang:
+        assert [0] == gang.wait()
+    said = "no rank joined a process group (init_process_group was never called): the 2 ranks trained separately"
+    assert [said] * (remarks // 2) == gang.pods[0].verdict["remarks"]
+    assert remarks // 2 == gang.pods[0].log.count(f"[k8sddp] {said}\n")
+
+
 def test_a_failing_spawn_script_is_its_only_rank(tmp_path: Path) -> None:
     """With one process per node the script is the rank, even before it has joined a process group."""
     script = workers.RANK_1_WAITS_ELSE + "raise KeyError('early')\n"
