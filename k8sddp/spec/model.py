@@ -89,7 +89,9 @@ class Rendezvous(Part):
         "below 32768, where Linux's ephemeral ports begin. Default: 29400.",
     )
     timeout: Seconds = Field(
-        default=600, description="How long to wait for all nodes: 90s, 10m, 1h30m or whole seconds. Default: 10m."
+        default=600,
+        description="After how long a wait for nodes the log says where to look: 90s, 10m, 1h30m or whole seconds. "
+        "The wait goes on: it costs no attempt, and only activeDeadlineSeconds bounds it. Default: 10m.",
     )
 
 

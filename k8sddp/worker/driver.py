@@ -2,7 +2,8 @@
 
 The only place where member, coordinator (on node 0), launcher and loop meet. It holds no rules of its own but the
 order of leaving: followers first, node 0 last, because its exit code ends the Job and the pods that still run then are
-deleted together with what they had to say. Every wait for others has a limit.
+deleted together with what they had to say. Every wait for what may be broken has a limit: a connection that says
+nothing, ranks that do not end, followers that do not leave. The wait for nodes to come has none.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from . import preflight, readiness, root_cause, status
 from .contract import exit_codes, node_env
 from .contract import verdict as verdicts
 from .gang import coordinator, member, messages, plan, retrying, roster
-from .net import dialer, loop, names, server
+from .net import dialer, loop, loopback, names, server
 from .ranks import attempt, process_tree, rank_output, reports, shm
 from .ranks.launcher import rank_env
 
 LEAVE_LIMIT = process_tree.LIMIT + 5.0  # seconds that node 0 waits for followers to leave
 FLUSH_LIMIT = 0.5  # seconds for the last messages when nobody is waited for
 KUBELET_LIMIT = 1.5  # seconds until kubelets, which look once a second, have told that the followers have ended
-REMIND = 30.0  # seconds between two lines about why node 0 is not reached
+REMIND, LAST_REMIND = 30.0, 300.0  # seconds between two lines about why node 0 is not reached, then doubled
 
 # Of a group that forms, all ranks are members: so node 0 knows for all
 SEPARATE = "no rank joined a process group (init_process_group was never called): the %d ranks trained separately"
@@ -66,6 +67,7 @@ class Driver:
         self._words = words
         self._place = place
         self._timer: Optional[loop.Timer] = None
+        self._due: Optional[float] = None  # when it rings
         self._ranks: Optional[attempt.NodeAttempt] = None
         self._memory = shm.SharedMemory(node.shm_dir)
         self.readiness = readiness.Readiness(
@@ -74,21 +76,22 @@ class Driver:
         self._code = exit_codes.FAILED
         self._leaving = False
         self._host = names.qualify(node.coordinator, node.namespace, names.read_resolv_conf())
-        self._last_told = events.now() - REMIND + 1.0
         now = events.now()
+        self._looked, self._next_line, self._pause = now, now + 1.0, REMIND
         self._member = member.Member(
             node.job, own, max_attempts=node.max_attempts, join_timeout=node.join_timeout, now=now
         )
         self._gang: Optional[coordinator.Coordinator] = None
         self._server: Optional[server.Server] = None
-        self._dialer: Optional[dialer.Dialer] = None
-        self._own_pause = 0.0
+        self._node_0: Union[dialer.Dialer, loopback.Loopback]
+        events.on_sleep(self._slept)
         if node.node_rank == 0:
             self._gang = coordinator.Coordinator(self._plan(), own, now=now)
+            self._node_0 = self._itself()
             if listener is not None:
                 self._server = self._serve(listener)
         else:
-            self._dialer = self._find()
+            self._node_0 = self._find()
 
     def start(self) -> None:
         """Begin to join."""
@@ -132,7 +135,6 @@ class Driver:
             token=os.urandom(4).hex(),
             max_attempts=node.max_attempts,
             rules=retrying.Rules(node.fail_on, node.retry_on),
-            timeout=node.join_timeout,
             grace_period=node.grace_period,
             usable=preflight.is_free,
         )
@@ -146,6 +148,14 @@ class Driver:
             say=self._sink.say,
             on_message=self._from_member,
             on_lost=self._member_lost,
+        )
+
+    def _itself(self) -> loopback.Loopback:
+        return loopback.Loopback(
+            self._events,
+            to_coordinator=lambda message: self._from_member(roster.LOCAL, message),
+            on_up=lambda: self._act(self._member.connection_up()),
+            on_message=lambda message: self._act(self._member.received(message, self._events.now())),
         )
 
     def _find(self) -> dialer.Dialer:
@@ -169,9 +179,9 @@ class Driver:
     def _act(self, effects: Sequence[Union[member.Effect, coordinator.Effect]]) -> None:
         for effect in effects:
             if isinstance(effect, member.Tell):
-                self._tell(effect.message)
+                self._node_0.send(effect.message)
             elif isinstance(effect, member.Dial):
-                self._dial()
+                self._node_0.dial()
             elif isinstance(effect, member.Launch):
                 self._launch(effect.attempt)
             elif isinstance(effect, member.EndRanks):
@@ -187,15 +197,9 @@ class Driver:
                 self._sink.say(effect.text)
         self._set_timer()
 
-    def _tell(self, message: messages.Message) -> None:
-        if self._dialer:
-            self._dialer.send(message)
-        else:
-            self._events.soon(lambda: self._from_member(roster.LOCAL, message))
-
     def _send(self, peer: roster.Peer, message: messages.Message) -> None:
-        if peer == roster.LOCAL:
-            self._events.soon(lambda: self._act(self._member.received(message, self._events.now())))
+        if isinstance(self._node_0, loopback.Loopback) and peer == roster.LOCAL:
+            self._node_0.deliver(message)
         elif self._server:
             self._server.send(peer, message)
 
@@ -203,33 +207,23 @@ class Driver:
         if self._gang:
             self._act(self._gang.received(peer, message, self._events.now()))
 
-    def _member_lost(self, peer: roster.Peer) -> None:
+    def _member_lost(self, peer: roster.Peer, how: str) -> None:
         if self._gang:
-            self._act(self._gang.lost(peer, self._events.now()))
+            self._act(self._gang.lost(peer, self._events.now(), how))
 
-    def _dial(self) -> None:
-        if self._dialer:
-            self._dialer.dial()
-            return
-        # Node 0 joins itself as soon as its own name resolves, because the other nodes will look for it by that name
-        pause, self._own_pause = self._own_pause, min(dialer.LAST_PAUSE, self._own_pause * 1.5 or dialer.FIRST_PAUSE)
-        self._events.after(
-            pause, lambda: names.resolve(self._events, self._host, self._node.port, self._own_name_resolved)
-        )
-
-    def _own_name_resolved(self, addresses: names.Addresses, problem: str) -> None:
-        if addresses:
-            self._act(self._member.connection_up())
-            return
+    def _slept(self, seconds: float) -> None:
+        self._sink.say("this worker did not run for %.0f s: it, its pod or its machine was stopped" % seconds)
         if self._gang:
-            self._gang.own_name_unknown(problem)
-        self._say_problem(problem)
-        self._act(self._member.connection_lost(problem, self._events.now()))
+            self._gang.slept(seconds, self._events.now())
 
     def _say_problem(self, problem: str) -> None:
-        if not self._member.ending and self._events.now() - self._last_told >= REMIND:
-            self._last_told = self._events.now()
-            self._sink.say("node %d looks for node 0: %s" % (self._node.node_rank, problem))
+        now, since = self._events.now(), self._member.since
+        if since != self._looked:
+            self._looked, self._next_line, self._pause = since, since + 1.0, REMIND
+        if not self._member.ending and now >= self._next_line:
+            self._next_line, self._pause = now + self._pause, min(LAST_REMIND, 2 * self._pause)
+            text = "node %d looks for node 0, %s so far: %s"
+            self._sink.say(text % (self._node.node_rank, member.duration(now - since), problem))
 
     # The attempt --------------------------------------------------------------------------------------------------
 
@@ -300,8 +294,8 @@ class Driver:
             self._sink.say(SEPARATE % ranks)
         record(self._node.termination_log, verdict, self._sink)
         self._sink.say("%s (exit %d)" % (root_cause.summary(verdict), code))
-        if self._dialer:
-            self._dialer.close()
+        if self._gang is None:
+            self._node_0.close()
             self._events.after(0.0, lambda: self._events.stop(code))
         else:
             waits = verdict.outcome != verdicts.STOPPED
@@ -318,19 +312,20 @@ class Driver:
             self._events.after(0.005, lambda: self._leave_last(deadline, seen))
 
     def _set_timer(self) -> None:
-        due = [part.deadline() for part in (self._member, self._gang) if part is not None]
-        times = [when for when in due if when is not None]
+        due = self._gang.deadline() if self._gang else None
+        if due == self._due:
+            return  # as after most messages
+        self._due = due
         if self._timer:
             self._timer.cancel()
             self._timer = None
-        if times:
-            self._timer = self._events.after(max(0.0, min(times) - self._events.now()), self._tick)
+        if due is not None:
+            self._timer = self._events.after(max(0.0, due - self._events.now()), self._tick)
 
     def _tick(self) -> None:
-        now = self._events.now()
+        self._due = None
         if self._gang:
-            self._act(self._gang.tick(now))
-        self._act(self._member.tick(now))
+            self._act(self._gang.tick(self._events.now()))
 
 
 def record(path: str, verdict: verdicts.Verdict, sink: rank_output.Sink) -> None:

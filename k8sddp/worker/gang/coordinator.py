@@ -5,8 +5,9 @@ ends for all as soon as it cannot end well; then the members end their ranks, lo
 attempt starts, on a port that no earlier one has used. The job's end is decided once and never changes (`ended`):
 complete when every member has reported so in one attempt; failed when the budget is used up or a failure is final.
 
-Everything is bounded: the wait for members by the join timeout, the end of an attempt by END_LIMIT, what counts by
-max_attempts, what does not count by LAST_NUMBER. docs/protocol.md draws it.
+What may be broken is bounded: the silence of a connection (net/link.py), the end of an attempt by END_LIMIT, what
+counts by max_attempts, what does not count by LAST_NUMBER. Waiting for nodes is no failure: it costs nothing and has no
+limit here; those who wait hear for how long. docs/protocol.md draws it.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from . import findings, ledger, messages, plan, ports, retrying, roster
 from .roster import LOCAL, Peer
 
 END_LIMIT = 10.0  # seconds, beyond a grace, for a member to end its ranks: 5 s more than it takes at most
-LAST_NUMBER = 9999  # disruptions are free; this bounds them
-REMIND = 30.0  # seconds between two words to those who wait, at most; their patience begins anew with each
+LAST_NUMBER = 999999  # disruptions are free; this bounds them
+FIRST_REMINDER, REMIND, LAST_REMIND = 1.0, 30.0, 300.0  # seconds until those who wait hear of it, then doubled
+PAUSE = 10.0  # seconds after a sleep of our own in which a connection that is gone tells nothing about its member
 
 GATHERING, RUNNING, ENDING, OVER = "gathering", "running", "ending", "over"
 
@@ -59,16 +61,17 @@ class Coordinator:
         self._roster = roster.Roster(own.nnodes)
         self._ledger = ledger.Ledger(own, max_attempts=job_plan.max_attempts)
         self._phase = GATHERING
-        self._deadline = now + job_plan.timeout
+        self._since = now  # when the gathering began
+        self._deadline = now  # for members to end their ranks
+        self._slept, self._excused = 0.0, now  # how long node 0 itself did not run; until when that explains losses
         self._busy: set[Peer] = set()  # members whose ranks of the last attempt have not ended
-        self._finished: set[Peer] = set()  # members from whom nothing more will come in this attempt
+        self._open: set[Peer] = set()  # those of them from whom more may come about how they went
         self._complete: dict[int, messages.Join] = {}  # by node rank; what is complete stays so until the attempt ends
         self._findings = findings.Findings()  # about the attempt that runs, or ran last
         self._number = -1  # of the attempt that runs, or ran last
         self._ports = ports.Ports(job_plan.first_port, lives=own.lives, usable=job_plan.usable)
-        self._pause = min(REMIND, job_plan.timeout / 2)
-        self._remind = now + 1.0
-        self._own_problem = ""
+        self._pause = REMIND
+        self._remind = now + FIRST_REMINDER
         self._verdict: Optional[Mapping[str, object]] = None
 
     @property
@@ -98,13 +101,8 @@ class Coordinator:
 
     def deadline(self) -> Optional[float]:
         """Return when `tick` is next due."""
-        if self._phase == OVER:
-            return None
-        due = [
-            self._findings.due if self._phase == RUNNING else self._deadline,
-            self._remind if self._waiting() else None,
-        ]
-        return min((when for when in due if when is not None), default=None)
+        due = {GATHERING: self._remind, RUNNING: self._findings.due, ENDING: self._deadline}
+        return due.get(self._phase)
 
     def received(self, peer: Peer, message: messages.Message, now: float) -> list[Effect]:
         """Take a message from `peer`."""
@@ -120,22 +118,23 @@ class Coordinator:
             return self._report(peer, message, now)
         return []  # about an attempt that is over
 
-    def lost(self, peer: Peer, now: float) -> list[Effect]:
-        """Take note that the connection to `peer` is gone."""
-        join = self._roster.remove(peer)
+    def lost(self, peer: Peer, now: float, how: str = "") -> list[Effect]:
+        """Take note that the connection to `peer` is gone, and how, where more is known than that."""
+        how = how or ledger.SILENT
+        was_busy = peer in self._busy
+        join = self._remove(peer)
         if join is None or self.ended:
             return []
-        was_busy = peer in self._busy
-        self._busy.discard(peer)
         if self._phase == RUNNING and was_busy and join.node_rank not in self._complete:
-            return self._lose(join, ledger.SILENT, now)
-        if self._phase == ENDING and was_busy:
-            self._ledger.blame(join, ledger.SILENT)
+            return self._lose(join, how, now)
+        if self._phase == ENDING and was_busy and now >= self._excused:
+            self._ledger.blame(join, how)
         return self._advance(now)
 
-    def own_name_unknown(self, problem: str) -> None:
-        """Take note why node 0 itself cannot be reached by its name yet."""
-        self._own_problem = problem
+    def slept(self, seconds: float, now: float) -> None:
+        """Take note that node 0 itself did not run for a while: who left it then is not to blame."""
+        self._slept, self._excused = seconds, now + PAUSE
+        self._deadline = max(self._deadline, now + END_LIMIT)
 
     def tick(self, now: float) -> list[Effect]:
         """Act on what is due by `now`."""
@@ -143,16 +142,20 @@ class Coordinator:
             return self._fail_attempt(now)
         if self._phase == ENDING and now >= self._deadline:
             return self._drop_busy(now)
-        if self._phase == GATHERING and now >= self._deadline:
-            return self._give_up()
-        if self._phase != OVER and now >= self._remind:
-            self._remind = now + self._pause
-            return [Send(peer, messages.Waiting(self._roster.missing_text())) for peer in self._waiting()]
+        if self._phase == GATHERING and now >= self._remind:
+            self._remind, self._pause = now + self._pause, min(LAST_REMIND, 2 * self._pause)
+            return [Send(peer, self._waiting(now)) for peer in self._roster.peers]
         return []
 
-    def _waiting(self) -> list[Peer]:
-        """Return the members that wait for an attempt to start."""
-        return [peer for peer in self._roster.peers if peer not in self._busy]
+    def _waiting(self, now: float) -> messages.Waiting:
+        seconds = now - self._since if self._phase == GATHERING else 0.0
+        return messages.Waiting(self._roster.missing_text(), int(seconds))
+
+    def _remove(self, peer: Peer) -> Optional[messages.Join]:
+        """Take a member out of the gang; return what it was, None where it was none."""
+        self._busy.discard(peer)
+        self._open.discard(peer)
+        return self._roster.remove(peer)
 
     # Joining ------------------------------------------------------------------------------------------------------
 
@@ -173,8 +176,7 @@ class Coordinator:
             before = self._roster[older]
             trained = before if older in self._busy and join.node_rank not in self._complete else None
             effects += [Close(older)] if before.pod == join.pod else self._supersede(older, before, join.pod)
-            self._roster.remove(older)
-            self._busy.discard(older)
+            self._remove(older)
         self._roster.add(peer, join)
         same = trained is not None and trained.pod == join.pod
         how = "its connection broke" if same else "pod %s took its place while it trained" % join.pod
@@ -182,14 +184,13 @@ class Coordinator:
             self._ledger.blame(trained, how)
         effects += self._tell_outcome(self._ledger.joined(join))
         if self._phase == RUNNING:
-            self._remind = max(self._remind, now + 1.0)
-            effects.append(Send(peer, messages.Waiting(self._roster.missing_text())))
+            effects.append(Send(peer, self._waiting(now)))
             if trained is not None:
                 effects += self._lose(trained, how, now)
             return effects
         if self._ledger.exhausted and (self._ledger.cause or self._roster.complete):
             return effects + self._conclude_failed(self._ledger.used_up())
-        return effects + (self._advance(now) or [Send(peer, messages.Waiting(self._roster.missing_text()))])
+        return effects + (self._advance(now) or [Send(peer, self._waiting(now))])
 
     def _turn_away(self, peer: Peer) -> list[Effect]:
         if peer == LOCAL:
@@ -210,9 +211,8 @@ class Coordinator:
     def _advance(self, now: float) -> list[Effect]:
         """Go on to the next phase when everything that it waits for is there."""
         if self._phase == ENDING and not self._busy:
-            self._phase = GATHERING
-            self._remind = now + 1.0
-            self._deadline = now + self._plan.timeout
+            self._phase, self._since = GATHERING, now
+            self._remind, self._pause = now + FIRST_REMINDER, REMIND
         if self._phase != GATHERING or not self._roster.complete:
             return []
         if self._ledger.number >= LAST_NUMBER:
@@ -224,7 +224,7 @@ class Coordinator:
         self._number, asked, own = self._ledger.next(), self._plan, self._own
         self._phase = RUNNING
         self._busy = set(self._roster.peers)
-        self._finished, self._complete = set(), {}
+        self._open, self._complete = set(self._busy), {}
         self._findings = findings.Findings()
         terms = messages.Attempt(
             self._number,
@@ -250,27 +250,30 @@ class Coordinator:
         if isinstance(message, messages.Left):
             self._findings.left(join, message.rank)
         if isinstance(message, messages.Over):
-            self._finished.add(peer)
+            self._open.discard(peer)
             if not self._findings.failures:
                 self._findings.failed(roster.failure(join, "lost", "its launcher ended and gave no reason"))
             return self._failing(now)
         if isinstance(message, messages.Complete):
             self._complete[join.node_rank] = join
-            self._finished.add(peer)
+            self._open.discard(peer)
             if len(self._complete) == self._own.nnodes:
                 return self._conclude(verdicts.COMPLETE, exit_codes.COMPLETE)
             return self._failing(now) if self._findings.failures else []
         return []
 
     def _lose(self, join: messages.Join, how: str, now: float) -> list[Effect]:
-        self._findings.lose(join, how)
+        if now >= self._excused:
+            self._findings.lose(join, how)
+        elif not self._findings.failures:
+            text = "its worker did not run for %.0f s, so the others left it" % self._slept
+            self._findings.failed(roster.failure(self._own, "lost", text))
         return self._failing(now)
 
     def _failing(self, now: float) -> list[Effect]:
         """Wait a little for a better cause, or decide when none can come."""
         due = self._findings.wait(now)
-        nothing_comes = all(peer in self._finished for peer in self._roster.peers if peer in self._busy)
-        return self._fail_attempt(now) if nothing_comes or now >= due else []
+        return self._fail_attempt(now) if not self._open or now >= due else []
 
     def _fail_attempt(self, now: float) -> list[Effect]:
         found, cause = self._findings, self._findings.cause
@@ -297,12 +300,11 @@ class Coordinator:
         ended = self._ledger.ended(grace=False)
         return notes + [Send(peer, ended) for peer in self._roster.peers]
 
-    def _end_attempt(self, now: float, *, grace: bool) -> list[Effect]:
+    def _end_attempt(self, now: float, *, grace: bool, last: bool = False) -> list[Effect]:
         self._phase = ENDING
-        self._remind = now + self._pause
         self._deadline = now + END_LIMIT + (self._plan.grace_period if grace else 0.0)
         self._complete = {}
-        ended = self._ledger.ended(grace=grace)._replace(attempt=self._number)
+        ended = self._ledger.ended(grace=grace, last=last)._replace(attempt=self._number)
         effects: list[Effect] = [Send(peer, ended) for peer in self._roster.peers]
         return effects + self._advance(now)
 
@@ -321,8 +323,7 @@ class Coordinator:
         """Give up members that cannot end their ranks; node 0 leaves by itself when it cannot."""
         effects: list[Effect] = []
         for peer in sorted(self._busy - {LOCAL}):
-            join = self._roster.remove(peer)
-            self._busy.discard(peer)
+            join = self._remove(peer)
             if join is not None:
                 self._ledger.blame(join, "it did not answer any more")
                 text = "node %d (pod %s) did not end its ranks within %.0f s" % (join.node_rank, join.pod, END_LIMIT)
@@ -335,8 +336,7 @@ class Coordinator:
         join = self._roster[peer]
         if peer != LOCAL and join.node_rank in self._complete:
             return []  # its part is done, and nobody else need lose theirs
-        self._roster.remove(peer)
-        self._busy.discard(peer)
+        self._remove(peer)
         effects: list[Effect] = []
         if self._phase == RUNNING:
             if self._findings.explained:
@@ -344,29 +344,12 @@ class Coordinator:
             else:
                 text = "node %d (pod %s) was asked to stop (%s)" % (join.node_rank, join.pod, reason[:80])
                 self._ledger.disrupted(self._number, text)
-                effects = self._end_attempt(now, grace=True)
+                effects = self._end_attempt(now, grace=True, last=peer == LOCAL)
         if peer == LOCAL and self._phase != OVER:
             self._phase = OVER
         return effects + self._advance(now)
 
     # The job's end ------------------------------------------------------------------------------------------------
-
-    def _give_up(self) -> list[Effect]:
-        effects = self._tell_outcome(self._ledger.count_undecided())
-        node = self._roster.missing()[0] if self._roster.missing() else 0
-        if self._ledger.exhausted:
-            return effects + self._conclude_failed(self._ledger.used_up())
-        again = "came back" if self._ledger.number >= 0 else "joined"
-        detail = "node %s of %d never %s within %.0f s: %s" % (
-            self._roster.missing_text(),
-            self._own.nnodes,
-            again,
-            self._plan.timeout,
-            self._own_problem if node == 0 else "see whether its pod is scheduled and its image pulled",
-        )
-        pod = self._own.pod if node == 0 else "never seen"
-        cause = root_cause.Failure("infrastructure", node, pod, "", detail=detail)
-        return effects + self._conclude(verdicts.STOPPED, exit_codes.INFRASTRUCTURE, cause=cause)
 
     def _conclude_failed(self, cause: root_cause.Failure, *, counts: bool = False) -> list[Effect]:
         code = root_cause.exit_code(cause)
@@ -377,14 +360,12 @@ class Coordinator:
     def _conclude(
         self, outcome: str, code: int, *, cause: Optional[root_cause.Failure] = None, counts: bool = False
     ) -> list[Effect]:
-        """End the job, or where node 0 has given up only its part: the Job makes another one, which asks the others."""
+        """End the job: node 0 leaves with `code`, the others with what leaves the word to it."""
         known = self._findings.failures if self._phase == RUNNING or cause == self._ledger.cause else ()
         verdict = self._ledger.verdict(self._plan.job, outcome, code, cause, failures=known, counts=counts)
-        record = verdicts.to_record(verdict)
-        alone = outcome == verdicts.STOPPED and self._ledger.number >= 0
-        self._phase, self._verdict = OVER, None if alone else record
+        self._phase, self._verdict = OVER, verdicts.to_record(verdict)
         effects: list[Effect] = []
-        for peer in [LOCAL] if alone else sorted({LOCAL, *self._roster.peers}):
+        for peer in sorted({LOCAL, *self._roster.peers}):
             own = code if peer == LOCAL or outcome == verdicts.COMPLETE else exit_codes.FOLLOWER_LEAVES
-            effects.append(Send(peer, messages.End(record, own, grace=False)))
+            effects.append(Send(peer, messages.End(self._verdict, own, grace=False)))
         return effects

@@ -24,11 +24,13 @@ class Findings:
         self.failures: list[root_cause.Failure] = []
         self.lost: list[messages.Join] = []  # pods that went without a word
         self.due: Optional[float] = None  # when to decide
+        self._first: Optional[root_cause.Failure] = None  # the best candidate so far; of thousands, so it is kept
         self._left: dict[int, root_cause.Failure] = {}  # by node: the first rank to exit with 0, should it be too early
 
     def failed(self, failure: root_cause.Failure) -> None:
         """Take note of a failure."""
         self.failures.append(failure)
+        self._first = root_cause.first((self._first, failure)) if self._first else failure
 
     def left(self, join: messages.Join, rank: int) -> None:
         """Take note of a rank that exited with 0; NOBODY: that those of this node have successors."""
@@ -40,11 +42,11 @@ class Findings:
     def lose(self, join: messages.Join, how: str) -> None:
         """Take note of a pod that went without a word."""
         self.lost.append(join)
-        self.failures.append(roster.failure(join, "lost", how))
+        self.failed(roster.failure(join, "lost", how))
 
     def wait(self, now: float) -> float:
-        """Return when to decide."""
-        best = root_cause.first(self.failures)
+        """Return when to decide; there is a failure."""
+        best = self._best
         due = now + (WAIT_CAUSE if best.weight == root_cause.CAUSE else WAIT_VICTIM)
         if best.weight == root_cause.CAUSE and best.kind == "signal":
             due = now  # nothing goes before it
@@ -54,7 +56,7 @@ class Findings:
     @property
     def cause(self) -> root_cause.Failure:
         """Return who is to blame as far as is known; there is a failure."""
-        cause = root_cause.first(self.failures)
+        cause = self._best
         if cause.weight == root_cause.VICTIM and self._left:
             return next(iter(self._left.values()))  # the others were torn down because this one has gone
         return cause
@@ -62,7 +64,13 @@ class Findings:
     @property
     def explained(self) -> bool:
         """Return whether the cause is more than a consequence of something that nobody has told."""
-        return bool(self.failures) and root_cause.first(self.failures).weight == root_cause.CAUSE
+        return bool(self.failures) and self._best.weight == root_cause.CAUSE
+
+    @property
+    def _best(self) -> root_cause.Failure:
+        if self._first is None:
+            raise RuntimeError("there is no failure yet")
+        return self._first
 
     @property
     def silent(self) -> bool:

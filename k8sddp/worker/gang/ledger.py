@@ -6,7 +6,8 @@ not. The Job controller knows, and writes it on the pod's replacement: its failu
 ends that it ignores. So such an attempt stays undecided until the replacement has joined.
 
 After a loss of every pod nobody remembers anything. Then the largest failure count of the new pods is the number of
-attempts that count: a floor, not exact (docs/protocol.md).
+attempts that count: a floor, not exact (docs/protocol.md). The next attempt's number is above all earlier ones all the
+same: checkpoints are fenced by it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class Ledger:
         self._own = own
         self._max_attempts = max_attempts
         self._number = -1
+        self._issued = False  # this coordinator has started it
         self._heard = memory.OPEN  # how much is known about the end of the last attempt
         self._counted = 0  # attempts before the last that count, as far as anybody remembers
         self._last_counts = False  # and whether the last one does, so far as we have found out
@@ -77,8 +79,9 @@ class Ledger:
         return tuple(text + self._account() for text in news)
 
     def next(self) -> int:
-        """Return the number of the attempt that starts now."""
-        self._number = self._number + 1 if self._number >= 0 else self._own.lives
+        """Return the number of the attempt that starts now, when every node has joined: above all earlier ones."""
+        before = self._number if self._issued else max(self._number, self._highest())
+        self._number, self._issued = before + 1, True
         self._heard = memory.DECIDED  # nobody knows better than we do
         self._counted, self._last_counts = self.spent, False
         return self._number
@@ -118,24 +121,17 @@ class Ledger:
             detail += "; attempt %(attempt)d ended: %(message)s" % self._history[-1]
         return roster.failure(worst, "lost", detail)
 
-    def ended(self, *, grace: bool) -> messages.Ended:
+    def ended(self, *, grace: bool, last: bool = False) -> messages.Ended:
         """Return what to tell about the last attempt."""
         suspects = [pod._asdict() for _, pod in sorted(self._suspects.items())]
         if len(suspects) > memory.MAX_SUSPECTS:  # of lost pods some will do, of those that may be lost some will not
             suspects = suspects[: memory.MAX_SUSPECTS] if self._explained else []
-        return messages.Ended(self._number, self._history[-1], self.spent, suspects, grace)
+        return messages.Ended(self._number, self._history[-1], self.spent, suspects, grace, last)
 
     def disrupted(self, number: int, message: str) -> None:
         """Write down that the attempt ended through nobody's failure."""
         self._cause = None
         self._note(number, False, message)
-
-    def count_undecided(self) -> tuple[str, ...]:
-        """Count an attempt whose lost pods were not replaced in time; return what is news."""
-        if not self._suspects:
-            return ()
-        self._suspects.clear()
-        return (self._decide(True) + self._account(),)
 
     def verdict(
         self,
@@ -161,12 +157,31 @@ class Ledger:
             history=[one for one in self.history if one["attempt"] != told],
         )
 
+    def _highest(self) -> int:
+        """Return the highest number that an earlier coordinator may have given an attempt, -1 where there was none.
+
+        An attempt needs a pod of every node that has offered itself. Who remembers the last one may have done so again
+        since, and the word of the next one been lost with node 0: that number is passed over.
+
+        Where nobody remembers one, there was none if a node has its first pod. Otherwise the memory was lost at most as
+        often as the node with the fewest pods has lost one; between two such losses at most max_attempts attempts
+        counted, and each that did not count has cost a pod.
+        """
+        known = {node: memory.from_record(join.memory) for node, join in self._seen.items()}
+        last = max(one.attempt for one in known.values())
+        if last >= 0:
+            return last + min(one.offers for one in known.values() if one.attempt == last)
+        if any(not join.lives and not known[node].offers for node, join in self._seen.items()):
+            return -1
+        lives = [join.lives for join in self._seen.values()]
+        return sum(lives) + min(lives) * self._max_attempts - 1 + max(one.offers for one in known.values())
+
     def _account(self) -> str:
         return "%d of %d attempts used" % (self.spent, self._max_attempts)
 
     def _adopt(self, known: memory.Memory) -> list[str]:
         """Go on where another coordinator, our predecessor, stopped."""
-        self._number, self._heard = known.attempt, known.heard
+        self._number, self._heard, self._issued = known.attempt, known.heard, False
         self._history = list(known.history)
         self._counted, self._last_counts = max(self._counted, known.spent), False
         self._cause, self._explained = None, True

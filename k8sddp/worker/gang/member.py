@@ -5,8 +5,9 @@ waits (it has joined, and no rank of it lives), runs an attempt, ends one, or le
 an earlier attempt is left, so a coordinator that has all members knows that nobody trains. When the coordinator is
 lost the member ends its ranks and looks for the next one; it remembers the attempts, because nobody else does.
 
-The exit code is decided once. Only the coordinator's word lets a member end with 0. If node 0 does not come back, node
-1 carries the result (64) in its place and the others leave with 79.
+Waiting is not failing: however long node 0 or others do not come, a member looks and waits on. Kubernetes replaces a
+pod that is lost, or ends the job, and a Kubernetes Node that fits may take an hour to come. The exit code is decided
+once. Only the coordinator's word lets a member end with 0.
 """
 
 from __future__ import annotations
@@ -20,8 +21,7 @@ from k8sddp.worker.contract import verdict as verdicts
 
 from . import memory, messages
 
-STAND_IN = 1  # the node that carries the result when node 0 is lost for good
-SLACK = 15.0  # seconds a member waits longer than the coordinator, which knows who is missing
+QUIET = 2  # seconds of waiting that are no news to who has just joined
 
 SEEKING, WAITING, RUNNING, ENDING, LEAVING = "seeking", "waiting", "running", "ending", "leaving"
 
@@ -72,13 +72,13 @@ class Member:
         self._own = own
         self._max_attempts = max_attempts
         self._timeout = join_timeout
-        self._deadline = now + join_timeout
+        self._since = now
         self._state = SEEKING
         self._connected = False
-        self._dial_problem = ""
         self._memory = memory.Memory()
         self._left = False  # a rank of the running attempt has exited with 0
         self._ranks_done = False  # the launcher of the running attempt has ended
+        self._last = False  # the coordinator starts no further attempt
         self._end: Optional[Exit] = None
         self._stopping = False  # leaving because this pod was asked to stop
 
@@ -97,9 +97,10 @@ class Member:
         """Return what this member knows of the attempts."""
         return self._memory
 
-    def deadline(self) -> Optional[float]:
-        """Return when `tick` is next due."""
-        return self._deadline if self._state in (SEEKING, WAITING) else None
+    @property
+    def since(self) -> float:
+        """Return when it began to look for node 0."""
+        return self._since
 
     def start(self) -> list[Effect]:
         """Begin."""
@@ -110,13 +111,14 @@ class Member:
         if self._state != SEEKING:
             return []
         self._connected = True
-        return [Tell(self._own._replace(memory=memory.to_record(self._memory)))]
+        join = self._own._replace(memory=memory.to_record(self._memory))
+        self._offer()
+        return [Tell(join)]
 
     def connection_lost(self, problem: str, now: float) -> list[Effect]:
         """Take note that the coordinator went away, or cannot be reached because of `problem`."""
         self._connected = False
-        self._dial_problem = problem
-        if self._state == WAITING:  # node 0 has gone; its successor waits for as long again
+        if self._state == WAITING:
             self._seek(now)
             return [Dial()]
         if self._state == RUNNING:
@@ -131,7 +133,7 @@ class Member:
         if self._state == LEAVING:
             return []
         if isinstance(message, messages.Waiting):
-            return self._told_to_wait(message, now)
+            return self._told_to_wait(message)
         if isinstance(message, messages.Attempt):
             fresh = self._state in (SEEKING, WAITING) and message.number > self._memory.attempt
             return self._told_to_run(message) if fresh else []
@@ -182,7 +184,8 @@ class Member:
             return self._fail("%d processes of the last attempt cannot be ended: pids %s" % (len(left), pids))
         if self._connected:
             self._state = WAITING
-            self._deadline = now + self._timeout + SLACK
+            if not self._last:
+                self._offer()
             return [Tell(messages.Idle(self._memory.attempt))]
         self._seek(now)
         return [Dial()]
@@ -197,34 +200,14 @@ class Member:
         self._stopping = True
         return goodbye + self._leave(Exit(verdict, code), grace=True)
 
-    def tick(self, now: float) -> list[Effect]:
-        """Act on what is due by `now`."""
-        due = self.deadline()
-        if due is None or now < due:
+    def _told_to_wait(self, message: messages.Waiting) -> list[Effect]:
+        heard, self._state = self._state, WAITING if self._state == SEEKING else self._state
+        if self._state != WAITING or not message.missing or (heard == SEEKING and message.seconds < QUIET):
             return []
-        if self._memory.attempt < 0:
-            what = "node 0 was not reached"
-            if self._state == WAITING:
-                what = "node 0 let it join but started nothing"
-            problem = ": " + self._dial_problem if self._dial_problem else ""
-            return self._fail("%s within %.0f s%s" % (what, self._timeout, problem))
-        known = self._memory
-        detail = "its pod was lost, and no replacement took over within %.0f s" % self._timeout
-        failure = root_cause.Failure("lost", 0, known.pod, known.kube_node, detail=detail)
-        code = exit_codes.FAILED if self._own.node_rank == STAND_IN else exit_codes.FOLLOWER_LEAVES
-        return self._leave(self._failed(failure, code), grace=False)
-
-    def _told_to_wait(self, message: messages.Waiting, now: float) -> list[Effect]:
-        if self._state == SEEKING:
-            self._state = WAITING
-            self._deadline = now + self._timeout + SLACK
-            return []
-        if self._state != WAITING:
-            return []
-        self._deadline = now + self._timeout + SLACK  # it lives, and has limits of its own
-        if not message.missing:
-            return []
-        return [Note("waiting for node %s of %d" % (message.missing, self._own.nnodes))]
+        text = "waiting for node %s of %d, %s so far" % (message.missing, self._own.nnodes, duration(message.seconds))
+        if message.seconds >= self._timeout:
+            text += ": see whether its pod is scheduled, its image pulled, and what its log says"
+        return [Note(text)]
 
     def _told_to_run(self, terms: messages.Attempt) -> list[Effect]:
         self._memory = memory.Memory(
@@ -234,10 +217,10 @@ class Member:
             terms.pod,
             terms.kube_node,
             terms.failure_count,
-            memory.history(terms.history),
+            history=memory.history(terms.history),
         )
         self._state = RUNNING
-        self._ranks_done = self._left = False
+        self._ranks_done = self._left = self._last = False
         return [Launch(terms)]
 
     def _told_to_end(self, message: messages.Ended) -> list[Effect]:
@@ -248,6 +231,7 @@ class Member:
             history=memory.history([*before, message.entry]),
             suspects=memory.suspects(message.suspects),
         )
+        self._last = message.last
         if self._state != RUNNING:
             return []  # it has been found out whether the attempt counts; node 0 says so
         self._state = ENDING
@@ -276,7 +260,11 @@ class Member:
 
     def _seek(self, now: float) -> None:
         self._state = SEEKING
-        self._deadline = now + self._timeout
+        self._since = now
+
+    def _offer(self) -> None:
+        """Remember that from now on an attempt may begin, and its word be lost on the way."""
+        self._memory = self._memory._replace(offers=self._memory.offers + 1)
 
     def _fail(self, detail: str) -> list[Effect]:
         own = self._own
@@ -300,3 +288,11 @@ class Member:
         self._state = LEAVING
         self._end = end
         return [EndRanks(grace)]
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people read it: 45 s, 12 min, 1 h 5 min."""
+    minutes = int(seconds) // 60
+    if minutes < 1:
+        return "%d s" % seconds
+    return "%d min" % minutes if minutes < 60 else "%d h %d min" % divmod(minutes, 60)

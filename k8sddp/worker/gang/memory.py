@@ -45,6 +45,7 @@ class Memory(NamedTuple):
     failure_count: int = 0
     history: tuple[Entry, ...] = ()
     suspects: tuple[Suspect, ...] = ()  # who tells whether the last one counts; nobody: the coordinator's pod
+    offers: int = 0  # how often this member has offered itself since: each time an attempt may have begun unheard
 
     @property
     def heard(self) -> int:

@@ -40,9 +40,10 @@ class Join(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """The member is in; the node ranks in `missing` (text for people) are not yet."""
+    """The member is in; the node ranks in `missing` (text for people) are not yet, after `seconds` of gathering."""
 
     missing: str
+    seconds: int = 0
 
 
 class Attempt(NamedTuple):
@@ -102,7 +103,8 @@ class Ended(NamedTuple):
     """The attempt is over: end the ranks, after a SIGTERM and the grace period if `grace`, and say when they are gone.
 
     `entry` is the attempt's line in the history, `spent` how many attempts count by now, `suspects` the pods that will
-    tell whether this one does (memory.Suspect). It comes again, to members that wait too, when that is known.
+    tell whether this one does (memory.Suspect). It comes again, to members that wait too, when that is known. `last`:
+    this coordinator leaves, and starts no other attempt.
     """
 
     attempt: int
@@ -110,6 +112,7 @@ class Ended(NamedTuple):
     spent: int
     suspects: Sequence[Mapping[str, object]]
     grace: bool
+    last: bool = False
 
 
 class Idle(NamedTuple):
@@ -132,21 +135,26 @@ class End(NamedTuple):
     grace: bool
 
 
-Message = Union[Join, Waiting, Attempt, Ready, Failed, Left, Complete, Over, Ended, Idle, Leaving, End]
+class Beat(NamedTuple):
+    """This worker runs; both sides say so while they have a connection. Only net/link.py hears it."""
+
+
+Message = Union[Join, Waiting, Attempt, Ready, Failed, Left, Complete, Over, Ended, Idle, Leaving, End, Beat]
 
 _SHAPES: Mapping[str, tuple[Any, tuple[type, ...]]] = {
     "join": (Join, (int, str, str, int, int, str, str, int, int, dict)),
-    "waiting": (Waiting, (str,)),
+    "waiting": (Waiting, (str, int)),
     "attempt": (Attempt, (int, str, int, str, str, str, int, int, list)),
     "ready": (Ready, (int,)),
     "failed": (Failed, (int, dict)),
     "left": (Left, (int, int)),
     "complete": (Complete, (int,)),
     "over": (Over, (int,)),
-    "ended": (Ended, (int, dict, int, list, bool)),
+    "ended": (Ended, (int, dict, int, list, bool, bool)),
     "idle": (Idle, (int,)),
     "leaving": (Leaving, (str,)),
     "end": (End, (dict, int, bool)),
+    "beat": (Beat, ()),
 }
 _NAMES = {shape[0]: name for name, shape in _SHAPES.items()}
 

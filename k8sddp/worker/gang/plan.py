@@ -17,6 +17,5 @@ class Plan(NamedTuple):
     token: str
     max_attempts: int
     rules: retrying.Rules
-    timeout: float  # seconds for all members to be there
     grace_period: float
     usable: Callable[[int], bool]  # whether a port is free on node 0

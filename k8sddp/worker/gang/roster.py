@@ -7,7 +7,6 @@ removed by force, so that nobody counted it) the newcomer wins, and the other on
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Optional
 
 from k8sddp.worker import root_cause
@@ -25,7 +24,7 @@ class Roster:
     """The members by peer and by node rank."""
 
     def __init__(self, nnodes: int) -> None:
-        self._nnodes = nnodes
+        self._present = bytearray(nnodes)  # 1 where a node has its member: searched by `find`, in C
         self._joins: dict[Peer, messages.Join] = {}
         self._peers: dict[int, Peer] = {}  # node rank -> its connection
         self._latest: dict[int, messages.Join] = {}  # node rank -> its latest pod, connected or not
@@ -45,7 +44,7 @@ class Roster:
     @property
     def complete(self) -> bool:
         """Return whether every node has its member."""
-        return len(self._peers) == self._nnodes
+        return len(self._peers) == len(self._present)
 
     def of_node(self, node_rank: int) -> Optional[Peer]:
         """Return the member of a node."""
@@ -70,28 +69,30 @@ class Roster:
         self._latest[join.node_rank] = join
         self._joins[peer] = join
         self._peers[join.node_rank] = peer
+        if 0 <= join.node_rank < len(self._present):  # else it is told that there is no such node
+            self._present[join.node_rank] = 1
 
     def remove(self, peer: Peer) -> Optional[messages.Join]:
         """Take a member out; return what it was, None where it was none."""
         join = self._joins.pop(peer, None)
         if join is not None and self._peers.get(join.node_rank) == peer:
             del self._peers[join.node_rank]
+            if 0 <= join.node_rank < len(self._present):
+                self._present[join.node_rank] = 0
         return join
 
-    def missing(self) -> tuple[int, ...]:
-        """Return the node ranks that have no member."""
-        return tuple(node for node in range(self._nnodes) if node not in self._peers)
-
     def missing_text(self) -> str:
-        """Return the node ranks that have no member, as people read them."""
-        return listed(self.missing())
+        """Return the node ranks that have no member, as people read them: the first MISSING_SHOWN by number.
 
-
-def listed(node_ranks: Collection[int]) -> str:
-    """Return some node ranks as text, the first MISSING_SHOWN by number."""
-    ranks = sorted(node_ranks)
-    more = " and %d more" % (len(ranks) - MISSING_SHOWN) if len(ranks) > MISSING_SHOWN else ""
-    return ", ".join(map(str, ranks[:MISSING_SHOWN])) + more
+        Thousands of members hear it, each at its own join, so it must not cost a look at every node.
+        """
+        ranks: list[int] = []
+        node = self._present.find(0)
+        while node >= 0 and len(ranks) < MISSING_SHOWN:
+            ranks.append(node)
+            node = self._present.find(0, node + 1)
+        more = self._present.count(0) - len(ranks)
+        return ", ".join(map(str, ranks)) + (" and %d more" % more if more else "")
 
 
 def difference(own: messages.Join, join: messages.Join) -> str:

@@ -34,6 +34,8 @@ class Dialer:
         *,
         key: str,
         nnodes: int,
+        look_again: float = LOOK_AGAIN,
+        resolve: names.Resolve = names.resolve,
         on_up: Callable[[], None],
         on_message: Callable[[messages.Message], None],
         on_lost: Callable[[str], None],
@@ -46,7 +48,8 @@ class Dialer:
         self._on_message = on_message
         self._on_lost = on_lost
         self._pause = 0.0
-        self._look_again = LOOK_AGAIN + 0.01 * nnodes
+        self._look_again = look_again + 0.01 * nnodes
+        self._resolve = resolve
         self._link: link.Link | None = None
         self._known: set[object] = set()  # the addresses that the name had at the last dial
         self._left: set[object] = set()  # those of a coordinator that has been replaced
@@ -55,7 +58,7 @@ class Dialer:
         """Dial after the pause that is due; exactly one of `on_up` and `on_lost` follows."""
         self._link = None
         pause, self._pause = self._pause, min(LAST_PAUSE, max(FIRST_PAUSE, self._pause * 1.5))
-        self._events.after(pause, lambda: names.resolve(self._events, self._host, self._port, self._resolved))
+        self._events.after(pause, lambda: self._resolve(self._events, self._host, self._port, self._resolved))
 
     def send(self, message: messages.Message) -> None:
         """Send `message` to the coordinator if it is there."""
@@ -91,7 +94,7 @@ class Dialer:
 
         def look() -> None:
             if self._link is connection:
-                names.resolve(self._events, self._host, self._port, looked)
+                self._resolve(self._events, self._host, self._port, looked)
 
         if not names.is_address(self._host):
             self._events.after(self._look_again, look)

@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 Callback = Callable[[], None]
 
+ASLEEP = 10.0  # seconds that a round takes longer than it should until the process has been stopped meanwhile
 MAX_WAIT = 60.0  # seconds; only a guard, signals and descriptors wake the loop at once
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -46,6 +47,7 @@ class Loop:
         self._timers: list[Timer] = []
         self._children: dict[int, Callable[[int], None]] = {}
         self._on_signal: Callable[[int], None] = lambda signum: None
+        self._on_sleep: Callable[[float], None] = lambda seconds: None
         self._result: int | None = None
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
@@ -92,6 +94,10 @@ class Loop:
         for signum in (*SIGNALS, signal.SIGCHLD):
             signal.signal(signum, lambda signum, frame: None)
 
+    def on_sleep(self, callback: Callable[[float], None]) -> None:
+        """Call `callback` with the seconds that this process did not run, before anything that came meanwhile."""
+        self._on_sleep = callback
+
     def stop(self, result: int) -> None:
         """Let `run` return `result`; the first call counts."""
         if self._result is None:
@@ -100,8 +106,14 @@ class Loop:
     def run(self) -> int:
         """Serve callbacks until `stop`."""
         self.reap()  # a child may have ended before the handler was there
+        before = self.now()
         while self._result is None:
-            for key, mask in self._selector.select(self._next_wait()):
+            wait = self._next_wait()
+            ready = self._selector.select(wait)
+            before, asleep = self.now(), self.now() - before - wait
+            if asleep > ASLEEP:
+                self._on_sleep(asleep)
+            for key, mask in ready:
                 read, write = key.data
                 # a callback may close what is served later in this round, and another source may get its number
                 if mask & selectors.EVENT_READ and read and self._selector.get_map().get(key.fd) is key:

@@ -18,6 +18,7 @@ DEFAULT_DOMAIN = "cluster.local"  # of Kubernetes, where resolv.conf does not te
 POLL_MIN, POLL_MAX = 0.001, 0.03  # seconds between two looks at the thread's answer
 
 Addresses = tuple[tuple[int, tuple[object, ...]], ...]  # (family, sockaddr)
+Resolve = Callable[[loop.Loop, str, int, Callable[[Addresses, str], None]], None]  # as `resolve` below
 
 
 def is_address(host: str) -> bool:

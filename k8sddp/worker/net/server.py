@@ -18,7 +18,7 @@ SPARE = 64  # connections beyond one per node: newcomers while their predecessor
 
 
 class Server:
-    """The gang port; `on_message` and `on_lost` get the peer's number."""
+    """The gang port; `on_message` and `on_lost` get the peer's number, and `on_lost` why, if it fell silent."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class Server:
         nnodes: int,
         say: Callable[[str], None],
         on_message: Callable[[roster.Peer, messages.Message], None],
-        on_lost: Callable[[roster.Peer], None],
+        on_lost: Callable[[roster.Peer, str], None],
     ) -> None:
         self._events = events
         self._key = key
@@ -69,10 +69,10 @@ class Server:
             known[0] = True
             self._on_message(peer, received)
 
-        def lost(_: link.Link, reason: str) -> None:
+        def lost(connection: link.Link, reason: str) -> None:
             self._links.pop(peer, None)
             if known[0]:
-                self._on_lost(peer)
+                self._on_lost(peer, reason if connection.silent else "")
             elif reason not in self._reported and len(self._reported) < SPARE:
                 self._reported.add(reason)
                 self._say("dropped a connection from %s: %s" % (address, reason))

@@ -73,31 +73,62 @@ def test_a_failure_before_the_first_attempt_costs_one(how: str) -> None:
     assert 2 == gang.ledger.spent
 
 
-def test_giving_up_leaves_the_budget_with_those_who_remember_it() -> None:
-    """Node 0 leaves alone when a pod never comes back: its successor asks the others."""
-    gang = gangs.make_running(3, max_attempts=3)
-    gang.received(2, gangs.failed(2), 10.0)
-    gang.tick(11.0)
+def test_a_drained_pod_whose_replacement_takes_an_hour_is_free() -> None:
+    """Nothing but the replacement's counts tells what the loss of its predecessor costs."""
+    gang = gangs.make_running(2, max_attempts=1)
+    gang.received(1, messages.Leaving("SIGTERM"), 10.0)
     gang.received(0, messages.Idle(0), 11.0)
-    gang.received(2, messages.Idle(0), 11.0)
-    gang.lost(1, 11.0)
-    effects = gang.tick(11.0 + gangs.TIMEOUT)
-    told = gangs.ends(effects)
-    assert {0: (75, "stopped")} == {peer: (end.code, end.verdict["outcome"]) for peer, end in told.items()}
-    assert [coordinator.Close(7)] == gang.received(7, gangs.make_join(1, 3, pod="late"), 700.0)
+    for second in range(20, 3600, 10):
+        assert {} == gangs.ends(gang.tick(float(second)))
+    started = gang.received(5, gangs.make_join(1, pod="new", ignored_count=1), 3600.0)
+    assert {0: (1, 0), 5: (1, 0)} == {
+        peer: (terms.number, terms.spent) for peer, terms in gangs.sent(started, messages.Attempt).items()
+    }
 
 
-def test_giving_up_makes_an_open_loss_count_for_the_successor_too() -> None:
-    """The pod that never came back is charged, and those who stay hear so before node 0 leaves."""
-    gang = gangs.make_running(3, max_attempts=3)
-    gang.lost(1, 10.0)
-    gang.tick(11.0)
-    gang.received(0, messages.Idle(0), 11.0)
-    gang.received(2, messages.Idle(0), 11.0)
-    effects = gang.tick(11.0 + gangs.TIMEOUT)
-    assert [0] == list(gangs.ends(effects))
-    (heard,) = [ended for peer, ended in gangs.sent(effects, messages.Ended).items() if peer == 2]
-    assert (True, 1, []) == (heard.entry["counted"], heard.spent, list(heard.suspects))
+@pytest.mark.parametrize(
+    ("lives", "offers", "number"),
+    [
+        pytest.param((0, 0, 0), (0, 0, 0), 0, id="the first pods"),
+        pytest.param((3, 0, 2), (0, 0, 0), 0, id="one node has its first pod: there was no attempt"),
+        pytest.param((1, 1, 1), (0, 0, 0), 7, id="all lost once: above 4 counted attempts and 3 disruptions"),
+        pytest.param((5, 1, 2), (0, 0, 0), 12, id="above 4 counted ones and 8 disruptions"),
+        pytest.param((2, 2, 3), (0, 0, 0), 15, id="all lost twice"),
+        pytest.param((1, 0, 0), (0, 1, 1), 2, id="one may have begun, and its word been lost with node 0"),
+    ],
+)
+def test_a_number_is_above_all_that_nobody_remembers(
+    lives: tuple[int, ...], offers: tuple[int, ...], number: int
+) -> None:
+    """So that checkpoints can be fenced by it; the Job's counts of lost pods bound how many there were."""
+    own = gangs.make_join(0, 3, ignored_count=lives[0])
+    gang = coordinator.Coordinator(gangs.make_plan(max_attempts=4), own, now=0.0)
+    for node in range(3):
+        known = memory.to_record(memory.Memory(offers=offers[node]))
+        effects = gang.received(node, gangs.make_join(node, 3, ignored_count=lives[node], memory=known), 0.0)
+    assert number == gangs.sent(effects, messages.Attempt)[0].number
+
+
+def test_a_number_of_which_no_word_arrived_is_passed_over() -> None:
+    """Both were idle when node 0 was lost: it may have started attempt 3 before."""
+    for offers, number in (((1, 1), 4), ((2, 1), 4), ((1, 0), 3)):  # the second member may not have been idle
+        own = gangs.make_join(0, 3, pod="digits-0b", ignored_count=1)
+        gang = coordinator.Coordinator(gangs.make_plan(max_attempts=4), own, now=0.0)
+        effects = gang.received(0, own, 0.0)
+        for node in (1, 2):
+            known = memory.Memory(2, 1, False, history=(memory.entry(2, True, "x"),), offers=offers[node - 1])
+            effects = gang.received(node, gangs.make_join(node, 3, memory=memory.to_record(known)), 0.0)
+        assert number == gangs.sent(effects, messages.Attempt)[0].number
+
+
+def test_disruptions_without_end_end_the_job() -> None:
+    """They are free, each alone; of a million attempts none would be the last otherwise."""
+    known = memory.Memory(coordinator.LAST_NUMBER, 0, False, history=(memory.entry(9, False, "x"),))
+    gang = gangs.make_coordinator(2, max_attempts=4)
+    gang.received(0, gangs.make_join(0), 0.0)
+    told = gangs.ends(gang.received(1, gangs.make_join(1, memory=memory.to_record(known)), 0.0))
+    assert {0: 64, 1: 79} == {peer: end.code for peer, end in told.items()}
+    assert "attempt 999999 was the last that there can be" in str(gangs.cause_of(told[0])["message"])
 
 
 def test_a_job_without_budget_names_the_pod_that_failed_most_and_the_last_end() -> None:

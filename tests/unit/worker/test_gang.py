@@ -9,6 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from k8sddp.worker.contract import exit_codes
+from k8sddp.worker.gang import member
 from tests.unit.worker import gangs
 from tests.unit.worker.world import EVICTED, OUT_OF_MEMORY, Pod, World
 
@@ -18,9 +20,14 @@ class Job(RuleBasedStateMachine):
 
     world: World
 
-    @initialize(nnodes=st.integers(1, 4), max_attempts=st.integers(1, 3), started=st.booleans())
-    def begin(self, nnodes: int, max_attempts: int, started: bool) -> None:
-        self.world = World(nnodes, max_attempts)
+    @initialize(
+        nnodes=st.integers(1, 4),
+        max_attempts=st.integers(1, 3),
+        started=st.booleans(),
+        late=st.sets(st.integers(0, 3), max_size=2),
+    )
+    def begin(self, nnodes: int, max_attempts: int, started: bool, late: set[int]) -> None:
+        self.world = World(nnodes, max_attempts, () if started else late)
         if started:
             for pod in self.world.pods:
                 self.world.dial(pod, self.world.current[0])
@@ -83,12 +90,12 @@ class Job(RuleBasedStateMachine):
             self.world.disruptions += 1
             self.world.act(pod, pod.member.asked_to_stop("SIGTERM"))
 
-    @rule(number=st.integers(0, 7))
-    def break_link(self, number: int) -> None:
+    @rule(number=st.integers(0, 7), lossy=st.booleans())
+    def break_link(self, number: int, lossy: bool) -> None:
         pod = self.pick(number)
         if pod is not None and pod.node != 0:
             self.world.failures += 1
-            self.world.cut(pod)
+            self.world.cut(pod, lossy=lossy)
 
     @rule(number=st.integers(0, 7), evicted=st.booleans())
     def lose(self, number: int, evicted: bool) -> None:
@@ -97,6 +104,22 @@ class Job(RuleBasedStateMachine):
             self.world.disruptions += evicted
             self.world.failures += not evicted
             self.world.kill(pod, EVICTED if evicted else OUT_OF_MEMORY)
+
+    @rule(evicted=st.booleans())
+    def lose_all(self, evicted: bool) -> None:
+        """Every pod at once: nobody is left who remembers."""
+        while self.world.living():
+            self.lose(0, evicted)
+
+    @rule(node=st.integers(0, 3), seconds=st.sampled_from([10.0, 700.0]))
+    def no_kube_node_fits(self, node: int, seconds: float) -> None:
+        """The next pod of a node is not scheduled for a while, perhaps longer than rendezvous.timeout."""
+        self.world.pending.add(node)
+        self.world.tick(seconds)
+
+    @rule()
+    def kube_nodes_come(self) -> None:
+        self.world.pending.clear()
 
     @rule(number=st.integers(0, 7))
     def give_up_on(self, number: int) -> None:
@@ -153,9 +176,10 @@ class Job(RuleBasedStateMachine):
     @precondition(lambda self: hasattr(self, "world"))
     @invariant()
     def the_end_is_final(self) -> None:
-        """One verdict for each coordinator; only a coordinator's word makes a 0."""
+        """One verdict for each coordinator; only a coordinator's word makes a 0; nobody leaves for want of others."""
         for pod in self.world.pods:
             assert len(set(pod.verdicts)) <= 1
+            assert pod.exit is None or pod.exit.code != exit_codes.INFRASTRUCTURE
             if pod.exit is not None and pod.exit.code == 0:
                 assert pod.exit.verdict.outcome == "complete"
 
@@ -181,7 +205,7 @@ def start(world: World) -> None:
         world.tick(0.1)
         if len({terms.run_id for terms in world.launches}) > before:
             break
-    for pod in world.living():
+    for pod in 4 * world.living():
         world.to_member(pod)
     assert all(pod.ranks is not None for pod in world.living())
 
@@ -205,7 +229,7 @@ def test_an_undecided_attempt_outlives_node_0() -> None:
     for _ in range(20):
         world.calm()
         world.tick(1.0)
-    assert ("failed", {0, 1}) == (world.outcome, {terms.number for terms in world.launches})
+    assert ("failed", 2) == (world.outcome, len(world.numbers))
 
 
 def settle(world: World, *pods: Pod) -> None:
@@ -277,3 +301,81 @@ def test_one_node_has_the_budget_of_many() -> None:
         world.act(pod, pod.member.ranks_over())
     settle(world, pod)
     assert ("failed", 3) == (world.outcome, len({terms.run_id for terms in world.launches}))
+
+
+def test_a_node_that_comes_late_finds_the_job_waiting() -> None:
+    """Its Kubernetes Node fits after hours: no pod has left meanwhile, and the one attempt of the budget trains."""
+    world = World(2, 1, late=(1,))
+    for _ in range(600):
+        world.calm()
+        world.tick(30.0)
+    assert (1, True) == (len(world.pods), world.pods[0].alive)
+    world.pending.clear()
+    start(world)
+    assert [0, 0] == [terms.number for terms in world.launches]
+
+
+def test_members_wait_for_a_late_node_0_too() -> None:
+    """Nobody tells them anything, and they look for it on."""
+    world = World(3, 1, late=(0,))
+    for _ in range(600):
+        world.calm()
+        world.tick(30.0)
+    assert [True, True] == [pod.alive for pod in world.pods]
+    world.pending.clear()
+    start(world)
+    assert {0} == {terms.number for terms in world.launches}
+
+
+def test_a_drained_pod_may_be_replaced_hours_later() -> None:
+    """The Kubernetes Node that takes it is late: the disruption stays free, whichever node it was."""
+    for node in (0, 1):
+        world = World(2, 1)
+        start(world)
+        world.pending.add(node)
+        pod = world.pods[node]
+        world.act(pod, pod.member.asked_to_stop("SIGTERM"))
+        world.end_ranks(pod)
+        for _ in range(600):
+            world.calm()
+            world.tick(30.0)
+        world.pending.clear()
+        start(world)
+        assert ({0, 1}, 0, "") == (set(world.numbers.values()), world.launches[-1].spent, world.outcome)
+
+
+def test_attempt_numbers_grow_when_every_pod_is_lost() -> None:
+    """Nobody remembers, once and again: the numbers go on above all that have been."""
+    world = World(2, 6)
+    start(world)
+    for _ in range(3):
+        pod = world.living()[1]
+        world.act(pod, pod.member.rank_failed(gangs.make_failure(1)))
+        world.act(pod, pod.member.ranks_over())
+        start(world)
+    for _ in range(2):
+        for pod in world.living():
+            world.kill(pod, OUT_OF_MEMORY)
+        start(world)
+    assert [0, 1, 2, 3, 8, 16] == list(world.numbers.values())
+
+
+def test_an_attempt_of_which_only_the_lost_had_heard_is_not_started_again() -> None:
+    """Its word to pod 1 is lost on the way, then node 0 with it: pod 1 alone remembers, and not that number."""
+    world = World(2, 6)
+    start(world)
+    first, second = world.pods
+    world.act(second, second.member.rank_failed(gangs.make_failure(1)))
+    world.act(second, second.member.ranks_over())
+    while len(world.numbers) < 2:
+        for pod in (first, second):
+            world.to_gang(pod)
+            if pod is first or pod.member.state in (member.RUNNING, member.ENDING):
+                world.to_member(pod)
+            world.end_ranks(pod)
+        world.tick(0.3)
+    assert (1, None) == (first.ranks and first.ranks.number, second.ranks)
+    world.cut(second, lossy=True)
+    world.kill(first, EVICTED)
+    start(world)
+    assert [0, 1, 2] == list(world.numbers.values())

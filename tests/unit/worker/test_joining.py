@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from k8sddp.worker.gang import coordinator, messages
+from k8sddp.worker.gang import coordinator, messages, roster
 from tests.unit.worker import gangs
 from tests.unit.worker.gangs import cause_of
 
@@ -23,40 +23,47 @@ def test_the_attempt_starts_when_all_are_there(order: tuple[int, ...]) -> None:
     assert [[], [], [0, 1, 2]] == attempts
 
 
-def test_a_joined_member_hears_who_is_missing() -> None:
-    """At its join and again at the reminders."""
+def test_members_that_wait_hear_who_is_missing_and_for_how_long() -> None:
+    """At the join, after a second, and then less and less often, but every five minutes, for days."""
     gang = gangs.make_coordinator(nnodes=3)
-    assert [coordinator.Send(1, messages.Waiting("0, 2"))] == gang.received(1, gangs.make_join(1, 3), 0.0)
-    due = gang.deadline()
-    assert due is not None
-    assert [coordinator.Send(1, messages.Waiting("0, 2"))] == gang.tick(due)
-    assert gang.deadline() == due + coordinator.REMIND
+    assert [coordinator.Send(1, messages.Waiting("0, 2", 0))] == gang.received(1, gangs.make_join(1, 3), 0.0)
+    times = []
+    while not times or times[-1] < 200_000:
+        due = gang.deadline()
+        assert due is not None
+        times.append(due)
+        assert [coordinator.Send(1, messages.Waiting("0, 2", int(due)))] == gang.tick(due)
+    assert [1.0, 31.0, 91.0, 211.0, 451.0, 751.0, 1051.0] == times[:7]
+    started = gang.received(0, gangs.make_join(0, 3), 200_000.0) + gang.received(2, gangs.make_join(2, 3), 200_000.0)
+    assert {0: 0, 1: 0, 2: 0} == {peer: terms.number for peer, terms in gangs.sent(started, messages.Attempt).items()}
 
 
-def test_members_that_wait_hear_from_node_0_while_others_train_and_end() -> None:
-    """They have joined again after their connection broke, or were quick to end; silence would drive them away."""
+def test_who_joins_while_others_train_is_not_told_that_anybody_is_missing() -> None:
+    """Its connection broke after its part was done: it waits for the others' end, and needs no reminder."""
     gang = gangs.make_running(3, max_attempts=2)
-    assert None is gang.deadline()
     gang.received(1, messages.Complete(0), 5.0)
     gang.lost(1, 6.0)
-    gang.received(7, gangs.make_join(1, 3), 16.0)
-    due = gang.deadline()
-    assert due is not None
-    assert due <= 16.0 + coordinator.REMIND
-    assert [coordinator.Send(7, messages.Waiting(""))] == gang.tick(due)
-    assert due + coordinator.REMIND == gang.deadline()
-    gang.received(2, messages.Leaving("SIGTERM"), 20.0)  # rank 0 has a grace period of 30 s
-    assert [coordinator.Send(7, messages.Waiting("2"))] == gang.tick(20.0 + coordinator.REMIND)
+    assert [coordinator.Send(7, messages.Waiting(""))] == gang.received(7, gangs.make_join(1, 3), 700.0)
+    assert None is gang.deadline()
 
 
-def test_missing_members_are_named_in_time() -> None:
-    """At the join timeout those who came are told who did not."""
-    gang = gangs.make_coordinator(nnodes=4)
-    gang.received(0, gangs.make_join(0, 4), 0.0)
-    gang.received(2, gangs.make_join(2, 4), 0.0)
-    told = gangs.ends(gang.tick(gangs.TIMEOUT))
-    assert {0: 75, 2: 79} == {peer: end.code for peer, end in told.items()}
-    assert "node 1, 3 of 4 never joined within 600 s" in str(cause_of(told[0])["message"])
+@pytest.mark.parametrize(
+    ("present", "text"),
+    [
+        ([], "0, 1, 2, 3, 4, 5, 6, 7 and 12 more"),
+        (range(1, 20), "0"),
+        (range(12), "12, 13, 14, 15, 16, 17, 18, 19"),
+        ([0, 2, 19], "1, 3, 4, 5, 6, 7, 8, 9 and 9 more"),
+        (range(20), ""),
+    ],
+    ids=["nobody", "all but 0", "the last eight", "some", "all"],
+)
+def test_the_missing_are_listed_by_their_lowest_ranks(present: list[int], text: str) -> None:
+    """Eight by number, the others by how many they are."""
+    members = roster.Roster(20)
+    for node in present:
+        members.add(node, gangs.make_join(node, 20))
+    assert text == members.missing_text()
 
 
 def test_a_newer_pod_wins_before_the_attempt() -> None:

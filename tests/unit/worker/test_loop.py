@@ -7,6 +7,8 @@ import signal
 import socket
 import sys
 
+import pytest
+
 from k8sddp.worker.net import loop
 from k8sddp.worker.ranks import process_tree
 
@@ -20,6 +22,32 @@ def test_timers_fire_in_order_unless_cancelled() -> None:
     events.after(0.0, lambda: fired.append("never")).cancel()
     assert 7 == events.run()
     assert ["early", "late"] == fired
+
+
+@pytest.mark.parametrize(
+    ("jump", "expected"),
+    [(loop.ASLEEP + 50.0, [60, "source", "timer"]), (loop.ASLEEP - 1.0, ["source", "timer"])],
+    ids=["stopped", "slow"],
+)
+def test_a_process_that_was_stopped_hears_so_before_what_came_meanwhile(jump: float, expected: list[object]) -> None:
+    """The clock has jumped: the sleep is told first, then sources and timers as ever."""
+    now = [0.0]
+    heard: list[object] = []
+    read, write = os.pipe()
+
+    def stopped() -> None:
+        now[0] += jump
+        events.after(0.0, lambda: heard.append("timer"))
+        os.write(write, b"x")
+
+    events = loop.Loop(lambda: now[0])
+    events.on_sleep(lambda seconds: heard.append(round(seconds)))
+    events.watch(read, read=lambda: (os.read(read, 1), heard.append("source"), events.stop(0)))
+    events.after(0.0, stopped)
+    events.run()
+    os.close(read)
+    os.close(write)
+    assert expected == heard
 
 
 def test_a_callback_that_comes_back_at_once_does_not_starve_others() -> None:

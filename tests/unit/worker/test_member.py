@@ -40,56 +40,6 @@ def test_a_member_joins_runs_and_completes() -> None:
     assert [member.Exit(verdicts.from_record({"outcome": "complete"}), 0)] == one.ranks_ended((), 99.0)
 
 
-def test_it_dials_until_the_join_timeout() -> None:
-    """A failed dial leads to the next; after the timeout it leaves with 75 and the last problem."""
-    one = make_member()
-    assert [member.Dial()] == one.connection_lost("refused", 1.0)
-    assert [] == one.tick(gangs.TIMEOUT - 1)
-    assert [member.EndRanks(grace=False)] == one.tick(gangs.TIMEOUT)
-    end = exit_of(one.ranks_ended((), 99.0))
-    assert 75 == end.code
-    assert "node 0 was not reached within 600 s: refused" in str(end.verdict.first_failure)
-
-
-def test_a_stranger_does_not_keep_it_waiting() -> None:
-    """A connection that never lets it in does not move the deadline."""
-    one = make_member()
-    for second in range(1, 50):
-        one.connection_up()
-        one.connection_lost("it closed the connection", float(second))
-    assert gangs.TIMEOUT == one.deadline()
-
-
-def test_a_new_node_0_is_waited_for_as_long_again() -> None:
-    """When the coordinator goes before the attempt, its successor gets the whole timeout."""
-    one = make_member()
-    one.connection_up()
-    one.received(messages.Waiting("2"), 10.0)
-    assert [member.Dial()] == one.connection_lost("gone", 20.0)
-    assert 20.0 + gangs.TIMEOUT == one.deadline()
-
-
-@pytest.mark.parametrize(("node_rank", "code"), [pytest.param(1, 64, id="node 1"), pytest.param(2, 79, id="node 2")])
-def test_if_node_0_does_not_come_back_node_1_carries_the_result(node_rank: int, code: int) -> None:
-    """Ranks end at once, then it is looked for as long as a gang may gather; exactly one member ends the Job."""
-    one = make_running(node_rank)
-    assert member.EndRanks(grace=False) in one.connection_lost("gone", 5.0)
-    assert [member.Dial()] == one.ranks_ended((), 6.0)
-    assert [] == one.tick(6.0 + gangs.TIMEOUT - 1.0)
-    one.tick(6.0 + gangs.TIMEOUT)
-    end = exit_of(one.ranks_ended((), 999.0))
-    assert code == end.code
-    assert "digits-0" in str(end.verdict.first_failure)
-
-
-def test_a_loss_that_may_be_the_last_is_waited_for_as_long_as_any() -> None:
-    """With one attempt in the budget, the replacement's failure count decides; it may be slow to come."""
-    one = make_running(max_attempts=1)
-    one.connection_lost("gone", 5.0)
-    one.ranks_ended((), 6.0)
-    assert 6.0 + gangs.TIMEOUT == one.deadline()
-
-
 def test_a_new_coordinator_hears_what_the_member_remembers() -> None:
     """Number, budget and ends of the attempts travel with the join; the last one is open."""
     one = make_member()
@@ -183,32 +133,49 @@ def test_after_the_launcher_nothing_more_is_told() -> None:
     assert [] == one.ranks_over() + one.ranks_complete() + one.rank_failed(gangs.make_failure(1))
 
 
-def test_a_joined_member_does_not_wait_for_ever() -> None:
-    """A coordinator that never starts anything is given up a little after its own limit."""
+def test_node_0_is_looked_for_without_end() -> None:
+    """A dial that fails leads to the next, before the first attempt and after one, whatever the time; nothing ends."""
+    one = make_member()
+    assert [member.Dial()] == one.connection_lost("refused", 1.0)
+    assert [member.Dial()] == one.connection_lost("refused", 100 * gangs.TIMEOUT)
+    trained = make_running()
+    trained.connection_lost("gone", 5.0)
+    assert [member.Dial()] == trained.ranks_ended((), 6.0)
+    assert [member.Dial()] == trained.connection_lost("refused", 100 * gangs.TIMEOUT)
+    assert (6.0, member.SEEKING) == (trained.since, trained.state)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (31, "waiting for node 2 of 3, 31 s so far"),
+        (int(gangs.TIMEOUT) - 1, "waiting for node 2 of 3, 9 min so far"),
+        (
+            int(gangs.TIMEOUT),
+            "waiting for node 2 of 3, 10 min so far: see whether its pod is scheduled, its image pulled, and what its "
+            "log says",
+        ),
+        (
+            4000,
+            "waiting for node 2 of 3, 1 h 6 min so far: see whether its pod is scheduled, its image pulled, and what "
+            "its log says",
+        ),
+    ],
+)
+def test_a_reminder_is_a_line_that_says_who_is_missing_and_for_how_long(seconds: int, text: str) -> None:
+    """After rendezvous.timeout it says where to look, and the waiting goes on."""
     one = make_member()
     one.connection_up()
-    one.received(messages.Waiting("2"), 10.0)
-    assert [] == one.tick(10.0 + gangs.TIMEOUT)
-    one.tick(10.0 + gangs.TIMEOUT + member.SLACK)
-    assert 75 == exit_of(one.ranks_ended((), 99.0)).code
+    assert [] == one.received(messages.Waiting("0, 2", 1), 0.0)
+    assert [member.Note(text)] == one.received(messages.Waiting("2", seconds), 30.0)
+    assert member.WAITING == one.state
 
 
-@pytest.mark.parametrize("missing", ["", "2"], ids=["nobody missing", "node 2 missing"])
-def test_a_word_of_the_coordinator_keeps_a_member_waiting(missing: str) -> None:
-    """While node 0 says that it is there, it is waited for: the others may train for days."""
+def test_who_joins_late_is_told_at_once() -> None:
+    """The others have waited for minutes, and the next reminder may be minutes away."""
     one = make_member()
     one.connection_up()
-    one.received(messages.Waiting(missing), 10.0)
-    one.received(messages.Waiting(missing), 600.0)
-    assert 600.0 + gangs.TIMEOUT + member.SLACK == one.deadline()
-
-
-def test_it_passes_on_who_is_missing() -> None:
-    """The second message about the missing is a line for people."""
-    one = make_member()
-    one.connection_up()
-    one.received(messages.Waiting("0, 2"), 0.0)
-    assert [member.Note("waiting for node 2 of 3")] == one.received(messages.Waiting("2"), 30.0)
+    assert [member.Note("waiting for node 2 of 3, 2 min so far")] == one.received(messages.Waiting("2", 120), 0.0)
 
 
 def test_ranks_that_left_may_have_successors() -> None:
@@ -220,3 +187,20 @@ def test_ranks_that_left_may_have_successors() -> None:
     assert [member.Tell(messages.Left(0, messages.NOBODY))] == one.ranks_back()
     assert [] == one.ranks_back()
     assert [member.Tell(messages.Left(0, 2))] == one.rank_left(2)
+
+
+def test_each_offer_of_itself_is_remembered_until_an_attempt_begins() -> None:
+    """An attempt may begin whenever it has joined or is idle; one that node 0 took with it leaves no other trace."""
+    one = make_running()
+    assert 0 == one.memory.offers
+    one.received(messages.Ended(0, memory.entry(0, True, "x"), 1, (), False), 5.0)
+    one.ranks_ended((), 5.2)
+    assert 1 == one.memory.offers
+    one.connection_lost("gone", 6.0)
+    (told,) = one.connection_up()
+    assert (1, 2) == (memory.from_record(told.message.memory).offers, one.memory.offers)
+    one.received(gangs.make_attempt(1), 7.0)
+    assert 0 == one.memory.offers
+    one.received(messages.Ended(1, memory.entry(1, False, "x"), 1, (), True, last=True), 8.0)
+    one.ranks_ended((), 8.2)
+    assert 0 == one.memory.offers  # that node 0 was asked to stop, and starts nothing more

@@ -6,6 +6,7 @@ The machines are the real ones; the world round them is as unkind as a cluster. 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,18 +52,20 @@ class Pod:
 
 
 class World:
-    """A cluster with one job in it."""
+    """A cluster with one job in it; the first pods of the nodes in `late` are not scheduled yet."""
 
-    def __init__(self, nnodes: int, max_attempts: int) -> None:
+    def __init__(self, nnodes: int, max_attempts: int, late: Collection[int] = ()) -> None:
         self.now = 0.0
         self.nnodes = nnodes
         self.max_attempts = max_attempts
         self.pods: list[Pod] = []
+        self.pending = set(late)  # nodes whose next pod has no Kubernetes Node that fits, or no image yet
         self.current: dict[int, Pod | None] = dict.fromkeys(range(nnodes))
         self.counts = {node: [0, 0] for node in range(nnodes)}  # failures and ignored ends, as the Job knows them
         self.outcome = ""  # of the Job
         self.peers = 0
         self.launches: list[messages.Attempt] = []
+        self.numbers: dict[str, int] = {}  # of the attempts so far, by run id
         self.failures = 0  # attempts that a rank's failure may have ended
         self.disruptions = 0
         self.wiped = False  # at some moment no pod was left that remembered
@@ -72,8 +75,8 @@ class World:
     # The Job controller -----------------------------------------------------------------------------------------------
 
     def replace(self, node: int) -> None:
-        """Make the next pod of a node whose pod has gone, unless the Job has its end."""
-        if self.outcome or self.current[node] is not None:
+        """Make the next pod of a node whose pod has gone, unless the Job has its end or the pod stays pending."""
+        if self.outcome or self.current[node] is not None or node in self.pending:
             return
         name = f"digits-{node}-{len(self.pods)}"
         failed, ignored = self.counts[node]
@@ -123,10 +126,27 @@ class World:
             link.open_up = False
         self.gone(pod, code)
 
-    def cut(self, pod: Pod) -> None:
-        """Break the member's connection; both sides will hear of it, in their time."""
+    def cut(self, pod: Pod, *, lossy: bool = False) -> None:
+        """Break the member's connection; both will hear of it, in their time, after what is not lost on the way."""
         if pod.link is not None:
             pod.link.open_down = pod.link.open_up = False
+            if lossy:
+                pod.link.up.clear()
+                pod.link.down.clear()
+
+    def launch(self, pod: Pod, terms: messages.Attempt) -> None:
+        """Start the ranks of a pod; an attempt's number is above all earlier ones, so that it can fence checkpoints.
+
+        Where a pod that Kubernetes has given up takes part, it may not be: nobody knows what its successors did.
+        """
+        assert pod.ranks is None, "ranks of two attempts in one pod"
+        if terms.run_id not in self.numbers:
+            host = pod.link.at if pod.link is not None else pod
+            if not any(one.stale for one in self.pods if one.link is not None and one.link.at is host):
+                assert terms.number > max(self.numbers.values(), default=-1), f"{terms} after {self.numbers}"
+            self.numbers[terms.run_id] = terms.number
+        pod.ranks = terms
+        self.launches.append(terms)
 
     def act(self, pod: Pod, effects: list[Any]) -> None:
         """Carry out a member's effects."""
@@ -136,9 +156,7 @@ class World:
             elif isinstance(effect, member.Dial):
                 pod.dialing = True
             elif isinstance(effect, member.Launch):
-                assert pod.ranks is None, "ranks of two attempts in one pod"
-                pod.ranks = effect.attempt
-                self.launches.append(effect.attempt)
+                self.launch(pod, effect.attempt)
                 self.act(pod, pod.member.launched())
             elif isinstance(effect, member.EndRanks):
                 pod.ending = True
@@ -214,8 +232,6 @@ class World:
                 due = pod.gang.deadline()
                 if due is not None and due <= self.now:
                     self.spread(pod, pod.gang.tick(self.now))
-            if pod.alive:
-                self.act(pod, pod.member.tick(self.now))
 
     def living(self) -> list[Pod]:
         return [pod for pod in self.pods if pod.alive]
@@ -233,7 +249,8 @@ class World:
             self.replace(node)
 
     def settle(self) -> None:
-        """Nothing bad happens any more, and what trains completes."""
+        """Nothing bad happens any more, whatever pends is scheduled, and what trains completes."""
+        self.pending.clear()
         for _ in range(600):
             for pod in self.living():
                 if pod.stale:  # its Kubernetes Node is cleared at last
