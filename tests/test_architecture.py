@@ -112,7 +112,7 @@ def test_the_worker_needs_only_the_standard_library(path: Path) -> None:
         # worker/instrument, by their bare names there
         inside_a_rank = {
             "sitecustomize",
-            *(f"k8sddp_{name}" for name in ("rank", "world", "hooks", "teardown", "page", "words", "faults")),
+            *(f"k8sddp_{name}" for name in ("rank", "world", "hooks", "stop", "teardown", "page", "words", "faults")),
             "k8sddp_origin",
         }
         roots = {name.split(".")[0] for name in imports_of(path)}

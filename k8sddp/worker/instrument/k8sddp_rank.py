@@ -51,7 +51,10 @@ def install() -> None:
         import k8sddp_faults  # noqa: F401
     place = environ.get("LOCAL_RANK", "")
     if environ.setdefault(LAUNCHER_PID, str(pid)) == str(pid):
-        _watch_end()
+        import k8sddp_stop
+
+        k8sddp_stop.install()
+        _watch_end(is_no_news=k8sddp_stop.is_no_news)
         k8sddp_hooks.watch_launcher()
     elif environ[LAUNCHER_PID] == str(os.getppid()) and place.isdigit() and int(place):
         # the script has started itself again, as Lightning does; what has LOCAL_RANK=0 may as well be its helper
@@ -242,7 +245,7 @@ def _redirect(path: str) -> None:
     os.close(fd)
 
 
-def _watch_end() -> None:
+def _watch_end(is_no_news: Callable[[type[BaseException]], bool] = lambda kind: False) -> None:
     import atexit
 
     if _state["watched"]:
@@ -252,7 +255,8 @@ def _watch_end() -> None:
 
     def hook(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
         guarded(record_exception, kind, value, trace, sure=_uncaught())
-        previous(kind, value, trace)
+        if not is_no_news(kind):
+            previous(kind, value, trace)
 
     def last_words() -> None:
         value = getattr(sys, "last_value", None)  # what ends the process, even if no hook of the script called ours

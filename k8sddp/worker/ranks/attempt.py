@@ -45,7 +45,8 @@ class NodeAttempt:
         self._reports = reports.Reports(
             events, node, self._files, listener=listener, started=self._rank_started, living=self._others.living
         )
-        self._stopping = stopping.Stopping(events, node, self._pids.keys(), self._others)
+        processes = stopping.Processes(self._pids, self._others, lambda: self._reports.pids)
+        self._stopping = stopping.Stopping(events, node, processes, announce=self._files.announce_stop)
         self._waiting: list[Callable[[tuple[int, ...]], None]] = []  # who wants to hear that it has ended
         self._killing = False
         self._ended: Optional[tuple[int, ...]] = None  # the pids that would not die
@@ -93,6 +94,7 @@ class NodeAttempt:
         grace of an earlier one.
         """
         self._reports.silence()
+        self._reports.read()  # who is a rank
         if self._ended is not None:
             done(self._ended)
             return
@@ -135,6 +137,7 @@ class NodeAttempt:
             gone = functools.partial(self._rank_gone, pid)
             self._others.watch(pid, gone)
             self._events.on_child(pid, gone)  # which it becomes when its parent ends
+        self._stopping.rank_started(pid)
 
     def _rank_gone(self, pid: int, code: Optional[int]) -> None:
         self._events.forget_child(pid)

@@ -6,6 +6,7 @@ rank only when it says so, and are held open for reading and writing: they never
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,7 @@ MAX_READS = 16  # of the event pipe in one round, so that a script that writes i
 MAX_ERROR = 1 << 20  # bytes of an error file
 MAX_TEXT = 3000  # characters of what it says
 EVENTS = "events"  # the same name as in instrument/k8sddp_rank.py
+ASKED, SAVING = "asked", "saving"  # the same names as in instrument/k8sddp_stop.py
 
 
 class Channels:
@@ -57,6 +59,15 @@ class Channels:
     def open_output(self, rank: int) -> int:
         """Return a descriptor that writes into the output of `rank`. Raises OSError."""
         return os.open(self._output(rank), os.O_WRONLY)
+
+    def announce_stop(self, *, saving: bool) -> None:
+        """Tell the launcher that this pod was asked to stop, and if ranks are `saving`, that it must not end them.
+
+        By folders, which take no descriptor; where no disk is left the ranks must be asked all the same.
+        """
+        for name in (ASKED, SAVING) if saving else (ASKED,):
+            with contextlib.suppress(OSError):
+                os.mkdir(os.path.join(self._folder, name))
 
     def records(self) -> Iterator[Mapping[str, object]]:
         """Yield the events that have come; what is no JSON object was written by a script and is left out."""

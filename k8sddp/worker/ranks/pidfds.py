@@ -58,7 +58,7 @@ class Pidfds:
 
     def living(self) -> tuple[int, ...]:
         """Return the pids that have not ended."""
-        return tuple(pid for pid, fd in self._fds.items() if fd >= 0 or process_tree.send(pid, 0))
+        return tuple(pid for pid, fd in self._fds.items() if fd >= 0 or _lives(pid))
 
     def send(self, pid: int, number: int) -> None:
         """Send a signal to a watched process, if it still lives."""
@@ -88,3 +88,7 @@ class Pidfds:
         if fd >= 0:
             self._events.watch(fd)
             os.close(fd)
+
+
+def _lives(pid: int) -> bool:
+    return process_tree.send(pid, 0) and process_tree.exit_code(pid) is None

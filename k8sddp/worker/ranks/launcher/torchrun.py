@@ -32,7 +32,4 @@ def commands(
         # torchrun reads its script's arguments as string.Template (elastic/utils/api.py, macros): `$$` arrives as `$`
         *(word.replace("$", "$$") for word in words),
     )
-    env = rank_env.build(node, attempt, place)
-    # torchrun's own limit must not be shorter than the pod's grace period
-    env.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(max(1, int(node.grace_period))))
-    return (rank_env.Command(argv, env),)
+    return (rank_env.Command(argv, rank_env.build(node, attempt, place)),)

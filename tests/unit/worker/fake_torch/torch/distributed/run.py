@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+from torch.distributed.elastic.multiprocessing.api import PContext, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 parser = argparse.ArgumentParser()
@@ -35,25 +36,29 @@ def main():
     Path(args.log_dir).mkdir(parents=True, exist_ok=True)
     ranks = [start(args, local_rank) for local_rank in range(args.nproc_per_node)]
 
+    context = PContext(ranks)
+
     def forward(signum, frame):
-        for rank in ranks:
-            if rank.poll() is None:
-                rank.send_signal(signum)
-        for rank in ranks:
-            rank.wait()
-        sys.exit(1)
+        raise SignalException(signum)
 
     signal.signal(signal.SIGTERM, forward)
+    try:
+        watch(context)
+    except SignalException as error:
+        print(f"Received {error} death signal, shutting down workers", file=sys.stderr)
+        context.close(signal.SIGTERM)
+        raise
+
+
+def watch(context):
+    ranks = context.ranks
     while True:
         codes = [rank.poll() for rank in ranks]
         failed = [index for index, code in enumerate(codes) if code]
         for index in failed:
             ProcessFailure(index, ranks[index].pid, codes[index])
         if failed:
-            for rank in ranks:
-                rank.terminate()
-            for rank in ranks:
-                rank.wait()
+            context.close()
             raise ChildFailedError("FAILED")
         if None not in codes:
             return
