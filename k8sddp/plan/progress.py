@@ -25,6 +25,12 @@ _STATES: Final[Mapping[str, str]] = {
     "restarting": "its ranks are being ended, and the gang starts anew",
     "ending": "it is ending",
 }
+# What a rank does before its first step (worker/ranks/rank_page.py)
+_BEFORE: Final[Mapping[str, str]] = {
+    "starting": "has not reached init_process_group yet",
+    "joining": "is in init_process_group",
+    "joined": "has joined the process group",
+}
 # Class of a failure -> what is said where its sentence is not told
 _CLASSES: Final[Mapping[str, str]] = {
     "exception": "raised an exception",
@@ -126,10 +132,9 @@ def _cause(entry: Mapping[str, Any]) -> str:
 
 def _before(rank: Rank) -> str:
     """Return what a rank does that has made no step."""
-    since = f" for {rank.age:.0f} s" if rank.age is not None else ""
-    if rank.phase == "starting":
-        return f"is starting{since}: importing, or joining the process group"
-    return f"has made no step{since}"
+    if rank.age is None:
+        return "is starting"
+    return f"started {rank.age:.0f} s ago and {_BEFORE.get(rank.phase, 'has made no step yet')}"
 
 
 def _rank(record: Mapping[str, Any]) -> Rank:

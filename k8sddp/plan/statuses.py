@@ -25,6 +25,7 @@ _ENDING: Final[Mapping[str, str]] = {
     "FailureTarget": "Failing",  # it has failed; its pods are being ended
     "SuccessCriteriaMet": "Completing",  # index 0 has succeeded; what still runs is being ended
 }
+UNSEEN: Final = ("Unreachable", "Frozen")  # states of a node whose ranks may train on, or come back
 _BECOMES: Final[Mapping[str, str]] = {"Failing": "Failed", "Completing": "Complete"}
 
 
@@ -158,9 +159,9 @@ def _state(job: Manifest, nodes: Sequence[NodeStatus], newest: Mapping[int, Mani
     counting = {index: pod for index, pod in newest.items() if not replacing.is_replaced(job, pod)}
     if any(pod_facts.state(pod) == "Failed" for pod in counting.values()):
         return "Failing"
-    running = {node.state for node in nodes} <= {"Running", "Complete", "Unreachable"}  # the last may train on unseen
+    running = {node.state for node in nodes} <= {"Running", "Complete", *UNSEEN}
     if running:
-        return "Running" if any(node.state != "Unreachable" for node in nodes) else "Unreachable"
+        return "Running" if any(node.state not in UNSEEN for node in nodes) else "Unreachable"
     if _has_trained(newest.values(), pods):
         return "Restarting"
     return "Starting" if any(pod_facts.is_scheduled(pod) for pod in counting.values()) else "Pending"

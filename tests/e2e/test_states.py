@@ -109,7 +109,7 @@ def test_run_explains_a_silent_log_and_a_complete_job_is_ready(user: User, tmp_p
     started = time.monotonic()
     ran = user.k8sddp("run", str(jobs.write(tmp_path, name, QUIET, image=user.cluster.image, nnodes=2)))
     print(f"{time.monotonic() - started:.0f} s\n{ran.err}")
-    assert (0, "at last\n") == (ran.code, ran.out)
+    assert (0, "[node 0] at last\n") == (ran.code, ran.out)
     (quiet, *_) = [line for line in ran.err.splitlines() if line.startswith("no output for ")]
     assert ": attempt 0, rank 0 " in quiet
     assert f"job.batch/{name} created (service, configmap, networkpolicy)" in ran.err.splitlines()

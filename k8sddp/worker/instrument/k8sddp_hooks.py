@@ -14,6 +14,7 @@ import sys
 
 import k8sddp_rank
 import k8sddp_teardown
+from k8sddp_words import JOINED, JOINING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,7 +106,9 @@ def _patch_group(module: Any) -> None:
 
     @functools.wraps(init)
     def init_process_group(*args: Any, **kwargs: Any) -> Any:
+        k8sddp_rank.guarded(_tell_group, JOINING)
         result = init(*args, **kwargs)
+        k8sddp_rank.guarded(_tell_group, JOINED)
         k8sddp_rank.guarded(_formed, module, args, kwargs)
         return result
 
@@ -118,6 +121,13 @@ def _patch_group(module: Any) -> None:
 
     module.init_process_group = init_process_group
     module.destroy_process_group = destroy_process_group
+
+
+def _tell_group(stage: int) -> None:
+    """Write into the page, if this process has one, how far its process group is."""
+    page = sys.modules.get("k8sddp_page")
+    if page is not None:
+        page.counter.tell_group(stage)
 
 
 def _formed(module: Any, args: Any, kwargs: Any) -> None:

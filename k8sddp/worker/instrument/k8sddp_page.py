@@ -16,7 +16,7 @@ import time
 import weakref
 
 import k8sddp_hooks
-from k8sddp_words import FORWARD_ENTERED, FORWARD_LEFT, LAST_STEP, PID, SIZE, STARTED, STEP, STEP_TIME
+from k8sddp_words import FORWARD_ENTERED, FORWARD_LEFT, GROUP, LAST_STEP, PID, SIZE, STARTED, STEP, STEP_TIME
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,13 +41,20 @@ class Counter:
             page = memoryview(mmap.mmap(fd, SIZE)).cast("Q")
         finally:
             os.close(fd)
-        page[STEP] = page[FORWARD_ENTERED] = page[FORWARD_LEFT] = page[STEP_TIME] = 0  # another process had it before
+        page[STEP] = page[FORWARD_ENTERED] = page[FORWARD_LEFT] = page[STEP_TIME] = page[GROUP] = (
+            0  # another had it before
+        )
         page[STARTED] = page[LAST_STEP] = time.monotonic_ns()
         page[PID] = os.getpid()
         self.page = page
         os.register_at_fork(after_in_child=self.stop)
         k8sddp_hooks.when_imported("torch.optim.optimizer", self._watch_steps)
         k8sddp_hooks.when_imported("torch.nn.parallel.distributed", self._watch_forward)
+
+    def tell_group(self, stage: int) -> None:
+        """Write how far the default process group is: NO_GROUP, JOINING, JOINED."""
+        if self.page is not None:
+            self.page[GROUP] = stage
 
     def stop(self) -> None:
         """Count no more in this process."""

@@ -11,6 +11,9 @@ FORWARD_LEFT = 3  # and returns from it, by an exception too
 LAST_STEP = 4  # when the last step ended, or the rank began to count
 STEP_TIME = 5  # from the end of the first step to the end of the last: what comes before the first is start-up
 STARTED = 6  # when the rank began to count
+GROUP = 7  # of the default process group: one of the three below
 
-WORDS = 8  # one is free
+NO_GROUP, JOINING, JOINED = range(3)  # not asked for; inside init_process_group; formed
+
+WORDS = 8
 SIZE = 8 * WORDS

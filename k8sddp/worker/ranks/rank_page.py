@@ -16,6 +16,9 @@ from k8sddp.worker.instrument import k8sddp_words as words
 _LAYOUT = struct.Struct("=%dQ" % words.WORDS)
 
 
+_BEFORE = {words.JOINING: "joining", words.JOINED: "joined"}  # the first step
+
+
 class Progress(NamedTuple):
     """One rank; seconds since its last step (or start) and for its steps; None for what nobody has counted."""
 
@@ -26,6 +29,7 @@ class Progress(NamedTuple):
     forward_left: int = 0
     age: Optional[float] = None
     step_time: Optional[float] = None  # of all steps but the first, which begins with the start-up
+    group: int = words.NO_GROUP
 
     @property
     def mean_step(self) -> Optional[float]:
@@ -36,10 +40,10 @@ class Progress(NamedTuple):
 
     @property
     def phase(self) -> str:
-        """Return starting, forward, or between (after forward: backward, optimizer, data, evaluation)."""
+        """Return starting, joining, joined, forward, or between (backward, optimizer, data, evaluation)."""
         if self.forward_entered > self.forward_left:
             return "forward"
-        return "between" if self.step or self.forward_entered else "starting"
+        return "between" if self.step or self.forward_entered else _BEFORE.get(self.group, "starting")
 
 
 def create(path: str) -> int:
@@ -83,4 +87,5 @@ def read(fd: int, rank: int, *, now: float) -> Progress:
         page[words.FORWARD_LEFT],
         max(0.0, now - page[words.LAST_STEP] / 1e9),
         page[words.STEP_TIME] / 1e9,
+        page[words.GROUP],
     )

@@ -103,7 +103,7 @@ def test_silence_before_the_first_line_is_explained_by_what_node_0_tells() -> No
     story = Story()
     story.answer = TOLD
     story.look(RUNNING)
-    sentence = "attempt 0, rank 0 is starting for 12 s: importing, or joining the process group"
+    sentence = "attempt 0, rank 0 started 12 s ago and has not reached init_process_group yet"
     assert [(10.0, f"no output for 10s: {sentence}"), (20.0, f"no output for 20s: {sentence}"),
             (40.0, f"no output for 40s: {sentence}")] == story.until(60.0)  # fmt: skip
 

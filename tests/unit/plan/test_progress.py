@@ -40,8 +40,11 @@ def rank(number: int = 0, **facts: Any) -> dict[str, Any]:
         ("attempt 1, rank 0 at step 40 (0.25 s a step)", {}),
         ("attempt 1, rank 1 of 2 on node 0 at step 39 (0.2 s a step)",
          {"ranks": [FACTS["ranks"][0], rank(1, step=39, mean_step=0.2, age=0.3)]}),  # type: ignore[index]
-        ("attempt 1, rank 0 is starting for 30 s: importing, or joining the process group", {"ranks": [rank()]}),
-        ("attempt 1, rank 0 has made no step for 30 s", {"ranks": [rank(phase="between")]}),
+        ("attempt 1, rank 0 is starting", {"ranks": [rank(step=None, age=None)]}),
+        ("attempt 1, rank 0 started 30 s ago and has not reached init_process_group yet", {"ranks": [rank()]}),
+        ("attempt 1, rank 0 started 30 s ago and is in init_process_group", {"ranks": [rank(phase="joining")]}),
+        ("attempt 1, rank 0 started 30 s ago and has joined the process group", {"ranks": [rank(phase="joined")]}),
+        ("attempt 1, rank 0 started 30 s ago and has made no step yet", {"ranks": [rank(phase="forward")]}),
         ("attempt 1, rank 0 at step 9 (0.1 s a step), the last one 300 s ago",
          {"ranks": [rank(step=9, mean_step=0.1, age=300.0, phase="between")]}),
         ("attempt 1, rank 0 at step 9 (50 s a step)",

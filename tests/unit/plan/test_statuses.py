@@ -224,7 +224,7 @@ TIMED_OUT = make_event("Unhealthy", "Readiness probe failed: context deadline ex
     [
         ("Unreachable", "Running", 1, make_pod(0, container=RUNS, status=AWAY), ()),
         ("Restarting", "Restarting", 1, make_pod(0, container=RUNS, status=LOST_ITS_GANG), ()),
-        ("Frozen", "Restarting", 1, make_pod(0, container=RUNS, status=LOST_ITS_GANG), [TIMED_OUT]),
+        ("Frozen", "Running", 1, make_pod(0, container=RUNS, status=LOST_ITS_GANG), [TIMED_OUT]),
         ("Starting", "Starting", 1, make_pod(0, container=RUNS, ready=False), ()),
         ("Complete", "Running", 2, make_ended_pod(0, exit_code=0, reason="Completed"), ()),
     ],

@@ -34,10 +34,23 @@ class DistributedDataParallel:
         return action()
 """
 
+GROUP = """
+def init_process_group(action):
+    action()
+def destroy_process_group():
+    pass
+def get_backend():
+    return "fake"
+"""
+
 
 def progress(folder: Path, script: str) -> rank_page.Progress:
     """Return what the worker reads after a rank with a torch of this test's own has run `script`."""
-    for name, text in (("optim/optimizer", OPTIMIZER), ("nn/parallel/distributed", DDP)):
+    for name, text in (
+        ("optim/optimizer", OPTIMIZER),
+        ("nn/parallel/distributed", DDP),
+        ("distributed/distributed_c10d", GROUP),
+    ):
         path = folder / "torch" / f"{name}.py"
         path.parent.mkdir(parents=True)
         path.write_text(text)
@@ -89,6 +102,19 @@ def test_forward_is_entered_and_left(tmp_path: Path, script: str, expected: tupl
     """As often as each other, but for the one that has not come back; by an exception, too, that the script catches."""
     found = progress(tmp_path, f"def fail():\n    raise OSError\nmodel = DistributedDataParallel()\n{script}")
     assert expected == (found.forward_entered, found.forward_left, found.phase)
+
+
+@pytest.mark.parametrize(
+    ("action", "expected"),
+    [("lambda: os._exit(0)", "joining"), ("int", "joined"), ("exec, 'raise OSError'", "joining")],
+    ids=["inside", "formed", "failed"],
+)
+def test_a_rank_says_whether_it_is_in_init_process_group(tmp_path: Path, action: str, expected: str) -> None:
+    """The longest silence of a start is there, when a peer does not come, or before it, in the imports."""
+    call = "try:\n    c10d.init_process_group(functools.partial(" + action + "))\nexcept OSError:\n    pass"
+    script = "import functools, k8sddp_hooks\nk8sddp_hooks.watch_group()\n"
+    imports = "from torch.distributed import distributed_c10d as c10d\n"
+    assert expected == progress(tmp_path, script + imports + call).phase
 
 
 def test_a_page_has_its_place_on_the_disk_before_the_rank_writes(tmp_path: Path) -> None:
