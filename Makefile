@@ -10,7 +10,7 @@ WORKER_PYTHON ?= python3.9
 SOURCES     := k8sddp tests manifests/samples
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint lint-workflows unit golden-update local contract test-gpu cluster cluster-down e2e
+.PHONY: help venv demo test lint lint-workflows unit property golden-update local contract test-gpu cluster cluster-down e2e
 .PHONY: bench bench-restart bench-overhead bench-apply test-torch-min test-worker wheel wheel-test clean
 
 help: ## Show this list
@@ -52,6 +52,9 @@ lint: $(READY) ## ruff, mypy strict
 
 unit: $(READY) ## The fast tests only: no network, no cluster, no torch
 	$(PYTEST) tests/unit tests/golden tests/test_architecture.py
+
+property: $(READY) ## The property tests at random and twenty times as wide (nightly); a find prints the line that repeats it
+	$(PYTEST) tests/unit -m hypothesis --hypothesis-profile=wide --timeout=3600
 
 golden-update: $(READY) ## Write the golden files anew; read the diff
 	$(BIN)/python -m tests.golden.regenerate

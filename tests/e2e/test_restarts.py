@@ -1,8 +1,8 @@
 """Gangs under real torchrun on the real cluster that are broken in every way we know: each time they go on.
 
-Without K8SDDP_TEST_REPEATS a few of the faults are brought about, once each, to keep `make e2e` short:
-K8SDDP_TEST_REPEATS=5 runs all of them, a fault of a rank or pod five times and of the cluster three times. Faults that
-come from outside a pod need the test bed.
+Without K8SDDP_TEST_REPEATS a few of the faults are brought about, once each, to keep `make e2e` short, and two others
+in turn: K8SDDP_TEST_REPEATS=5 runs all of them, a fault of a rank or pod five times and of the cluster three times.
+Faults that come from outside a pod need the test bed.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ UNDISTURBED = "finished in attempt 0"
 
 often = pytest.mark.parametrize("time_of", range(max(1, REPEATS)))
 seldom = pytest.mark.parametrize("time_of", range(max(1, min(3, REPEATS))))
-on_request = pytest.mark.skipif(not REPEATS, reason="K8SDDP_TEST_REPEATS=1 or more runs it")
+on_request = pytest.mark.on_request
 
 
 @pytest.fixture(autouse=True)

@@ -17,6 +17,18 @@ pytestmark = pytest.mark.torch
 SAMPLES = Path(__file__).parents[2] / "manifests/samples"
 K8SDDP = str(Path(sys.executable).with_name("k8sddp"))
 
+# A rank's own last word: has it left its process group?
+WATCH = """
+import atexit, os, sys
+
+def tell():
+    if "RANK" in os.environ and "torch.distributed" in sys.modules:
+        left = sys.modules["torch.distributed"].is_initialized()
+        print("process group at the end:", "LEFT BEHIND" if left else "none", flush=True)
+
+atexit.register(tell)
+"""
+
 
 def run_local(job: Path, work_dir: Path) -> subprocess.CompletedProcess[str]:
     """Run a job to its end."""
@@ -37,12 +49,17 @@ def edited(sample: Path, folder: Path, **spec: object) -> Path:
 def test_digits_reaches_95_percent_with_equal_parameters(tmp_path: Path, nnodes: int, nproc: int) -> None:
     """Two nodes with one or two ranks each learn the digits and end with the same parameters on every rank."""
     changes = {"nnodes": nnodes, "nprocPerNode": nproc, "rendezvous": {"port": 27600 + 100 * nproc}}
-    job = edited(SAMPLES / "digits/job.yaml", tmp_path / "digits", **changes)
+    job = edited(SAMPLES / "digits/job.yaml", tmp_path / "digits", env={"PYTHONPATH": "/k8sddp/work"}, **changes)
+    (job.parent / "sitecustomize.py").write_text(WATCH)
     done = run_local(job, tmp_path / "work")
     assert (0, "") == (done.returncode, "" if done.returncode == 0 else done.stdout + done.stderr)
-    last = [line for line in done.stdout.splitlines() if line.startswith("[rank 0]")][-1]
+    last = [line for line in done.stdout.splitlines() if "test accuracy" in line][-1]
     assert float(last.split("test accuracy ")[1].split(",")[0]) >= 0.95
     assert f"[rank 0] world size {nnodes * nproc}, parameters equal on all ranks: yes" in done.stdout
+    assert f"[rank 0] 1437 images to learn from, {-(-1437 // (nnodes * nproc))} of them on each rank" in done.stdout
+    ended = sorted(line.partition("] ")[2] for line in done.stdout.splitlines() if "process group at the end" in line)
+    assert ["process group at the end: none"] * nnodes * nproc == ended
+    assert "destroy_process_group" not in done.stdout + done.stderr  # NCCL's warning where it is not called
     model = tmp_path / "work/digits/digits-0/volumes/model/digits.pt"
     assert str(model) in last
     assert model.stat().st_size > 1000

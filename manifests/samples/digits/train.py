@@ -90,6 +90,8 @@ def main():
         train_set, test_set = load_digits(args.data)
         sampler = DistributedSampler(train_set)  # gives every rank its own part
         loader = DataLoader(train_set, batch_size=args.batch_size, sampler=sampler)
+        if rank == 0:
+            print(f"{len(train_set)} images to learn from, {len(loader.sampler)} of them on each rank")
         for epoch in range(args.epochs):
             sampler.set_epoch(epoch)  # another shuffle each epoch
             loss = train(model, loader, device, optimizer)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from k8sddp import manifest
 from k8sddp.render import container_env
+from tests import examples
 from tests.unit.render import jobs
 
 # All of Unicode but what no process can be given: NUL, and halves of surrogate pairs.
@@ -50,7 +51,7 @@ def process_of(container):
     return environ, [container_env.expand(word, environ) for word in (*container["command"], *container["args"])]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples.count(40), deadline=None)
 @given(env=st.dictionaries(ENV_NAME, TEXT, max_size=4), words=st.lists(TEXT, max_size=4))
 def test_env_and_command_arrive_exactly(env, words):
     """Any text in env and command is what the process sees, `$` and all."""
@@ -61,7 +62,7 @@ def test_env_and_command_arrive_exactly(env, words):
     assert ["python3", "/k8sddp/worker/worker.pyz", *command] == argv
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples.count(40), deadline=None)
 @given(env=st.dictionaries(ENV_NAME, TEXT, max_size=3), note=TEXT, image=WORD, python=WORD, sub_path=WORD)
 def test_printed_text_reads_as_the_objects(env, note, image, python, sub_path):
     """Every field, whatever is in it, reads back as the object that was rendered, and the documents are counted."""
@@ -80,7 +81,7 @@ def test_printed_text_reads_as_the_objects(env, note, image, python, sub_path):
     assert container_env.escape(python) == container_of(objects)["command"][0]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples.count(20), deadline=None)
 @given(labels=st.dictionaries(KEY, LABEL, max_size=4))
 def test_labels_arrive_on_every_object_and_pod(labels):
     """Labels such as `on`, `1e3` or `010` stay texts."""
@@ -89,7 +90,7 @@ def test_labels_arrive_on_every_object_and_pod(labels):
         assert labels.items() <= holder["metadata"]["labels"].items()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples.count(100), deadline=None)
 @given(
     value=st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,

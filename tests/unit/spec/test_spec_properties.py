@@ -10,6 +10,7 @@ from k8sddp import spec
 from k8sddp.errors import SpecError
 from k8sddp.spec import commands, fields
 from k8sddp.worker.contract import node_env
+from tests import examples
 
 from .jobs import make_job, make_text, yaml_with
 
@@ -60,7 +61,7 @@ plain = st.recursive(
 known = st.sampled_from(sorted(str(field.alias) for field in spec.JobSpec.model_fields.values()))
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples.count(200))
 @given(st.dictionaries(known, plain, max_size=3))
 def test_any_value_in_any_field_is_a_job_or_a_spec_error(values):
     """Wrong types anywhere are problems, not crashes of a rule."""

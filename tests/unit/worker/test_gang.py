@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from k8sddp.worker.contract import exit_codes
 from k8sddp.worker.gang import member
+from tests import examples
 from tests.unit.worker import gangs
 from tests.unit.worker.world import EVICTED, OUT_OF_MEMORY, Pod, World
 
@@ -193,7 +194,7 @@ class Job(RuleBasedStateMachine):
             assert "complete" == self.world.outcome
 
 
-Job.TestCase.settings = settings(max_examples=400, stateful_step_count=60, deadline=None)
+Job.TestCase.settings = settings(max_examples=examples.count(400), stateful_step_count=60, deadline=None)
 TestJob = Job.TestCase
 
 
