@@ -136,7 +136,8 @@ def _nodes(status: plan.JobStatus, shape: jobs.Shape, *, titled: bool) -> str:
     lines.extend(f"remark: {remark}" for remark in status.remarks)
     lines.extend(status.history)
     if status.first_failure:
-        lines.append(f"first failure: {status.first_failure}{account}")
+        when = "" if status.failed_attempt is None else f" (attempt {status.failed_attempt})"
+        lines.append(f"first failure{when}: {status.first_failure}{account}")
     elif account and not status.running:
         lines.append(status.attempts)
     if status.traceback:

@@ -40,6 +40,12 @@ _KILLED: Final[Mapping[str, str]] = {
     "StartError": "could not start its container ({message})",
 }
 
+# What runc says of a program that the image does not have (libcontainer: exec.LookPath), and what the user can do
+_REMEDIES: Final[Mapping[str, str]] = {
+    "executable file not found in $PATH": ": set spec.python to the image's interpreter, or env.PATH",
+    "no such file or directory": ": set spec.python to a program that the image has",
+}
+
 # Reasons of the Job's Failed or FailureTarget condition (pkg/apis/batch/types.go), and what they mean here
 _JOB_REASONS: Final[Mapping[str, str]] = {
     "DeadlineExceeded": "the job ran longer than spec.activeDeadlineSeconds ({deadline} s)",
@@ -56,12 +62,14 @@ MAX_MESSAGE: Final = 200
 class Diagnosis:
     """The first failure as people read it; `sentence` is empty where nothing failed.
 
-    `cause` is the gang's own finding, None where the sentence is made of what Kubernetes says.
+    `cause` is the gang's own finding, None where the sentence is made of what Kubernetes says. `attempt` is the one
+    that ended so, None where nobody says, or it is the only one.
     """
 
     sentence: str
     exit_code: int
     cause: verdicts.FirstFailure | None = None
+    attempt: int | None = None
 
     @property
     def traceback(self) -> str:
@@ -74,21 +82,23 @@ NONE: Final = Diagnosis("", 1)
 
 def first(job: Manifest, pods: Sequence[Manifest]) -> Diagnosis:
     """Return the first failure of a job that failed or is failing."""
-    verdict = _verdict(pods)
+    condition = manifest.condition(job, "Failed") or manifest.condition(job, "FailureTarget") or {}
+    late = condition.get("reason") == "DeadlineExceeded"
+    verdict = _verdict(pods, late=late)
     code = _exit_code(verdict, pods)
+    if late and not verdict.first_failure:
+        return Diagnosis(_job_sentence(job, condition), NONE.exit_code)
     cause = verdict.first_failure
+    attempt = verdict.attempt if verdict.max_attempts > 1 else None
     killed = _killed(job, _named(pods, cause))
     if cause:
         if killed and cause.kind in ("lost", "infrastructure"):
-            return Diagnosis(killed, code)
+            return Diagnosis(killed, code, attempt=attempt)
         hungry = _out_of_memory(job, pods, cause)
         if hungry:
-            return Diagnosis(hungry, code)
+            return Diagnosis(hungry, code, attempt=attempt)
         if cause.message:
-            return Diagnosis(with_exit_code(_text(cause.message), cause), code, cause)
-    condition = manifest.condition(job, "Failed") or manifest.condition(job, "FailureTarget") or {}
-    if condition.get("reason") == "DeadlineExceeded":
-        return Diagnosis(_job_sentence(job, condition), code)
+            return Diagnosis(with_exit_code(_text(cause.message), cause), code, cause, attempt)
     return Diagnosis(killed or _by_exit_code(pods) or _job_sentence(job, condition), code)
 
 
@@ -127,17 +137,24 @@ def _earlier(entry: verdicts.PastAttempt) -> str:
     return f"attempt {entry.attempt} ended: {_text(entry.message)}{free}"
 
 
+def with_certainty(sentence: str, pods: Iterable[Manifest]) -> str:
+    """Return a worker's sentence with what it could only guess put right by what Kubernetes knows about the pod."""
+    for pod in pods:
+        ended = pod_facts.terminated(pod) or {}
+        if ended.get("reason") == "OOMKilled" and f"(pod {pod['metadata']['name']}" in sentence:
+            text = _KILLED["OOMKilled"].format(limit=_limit(pod["spec"]))
+            sentence = sentence.replace("was killed by SIGKILL (perhaps out of memory)", text)
+            sentence = sentence.replace("its pod was lost without a word, or its network", f"it {text}")
+    return sentence
+
+
 def loss(pod: Manifest) -> str:
     """Return why a pod is lost, in a few words that begin with the pod."""
     ended = pod_facts.terminated(pod) or {}
     for source in (ended, pod.get("status") or {}, manifest.condition(pod, "DisruptionTarget") or {}):
         text = _KILLED.get(str(source.get("reason") or ""))
         if text:
-            message = _text(source.get("message")) or "no reason given"
-            limit = (((pod["spec"].get("containers") or [{}])[0].get("resources") or {}).get("limits") or {}).get(
-                "memory"
-            )
-            return f"{_who(pod)} {text.format(limit=limit or 'of the Kubernetes Node', message=message)}"
+            return f"{_who(pod)} {_explained(text, source, _limit(pod['spec']))}"
     code = ended.get("exitCode")
     if code == exit_codes.STOPPED:
         return f"{_who(pod)} was asked to stop"
@@ -155,11 +172,23 @@ def has_last_word(pod: Manifest) -> bool:
     return verdict_of(pod).outcome in verdicts.DECIDED
 
 
-def _verdict(pods: Iterable[Manifest]) -> verdicts.Verdict:
-    """Return the verdict that decided: of the pod whose exit code is final, else of the lowest index that has one."""
+def _verdict(pods: Iterable[Manifest], *, late: bool) -> verdicts.Verdict:
+    """Return the verdict that decided, of the pod whose exit code is final, else of the lowest index that has one.
+
+    A pod that left alone (`stopped`) knows why it left, which may be why the Job gave up; but after the Job's deadline
+    (`late`) only the job's own end, told with a final code, came before it.
+    """
     found = [(pod, verdict_of(pod)) for pod in pods]
     with_cause = [(pod, one) for pod, one in found if one.first_failure]
-    with_cause.sort(key=lambda pair: (not _is_final(_code(pair[0])), pod_facts.index_of(pair[0])))
+    if late:
+        with_cause = [(pod, one) for pod, one in with_cause if one.outcome == verdicts.FAILED and _is_final(_code(pod))]
+    with_cause.sort(
+        key=lambda pair: (
+            pair[1].outcome != verdicts.FAILED,
+            not _is_final(_code(pair[0])),
+            pod_facts.index_of(pair[0]),
+        )
+    )
     return with_cause[0][1] if with_cause else verdicts.NONE
 
 
@@ -178,8 +207,7 @@ def _killed(job: Manifest, pods: Iterable[Manifest]) -> str:
         for source in (ended, whole, disruption):
             text = _KILLED.get(str(source.get("reason") or ""))
             if text:
-                message = _text(source.get("message")) or "no reason given"
-                return f"{_who(pod)} {text.format(limit=_memory_limit(job), message=message)}"
+                return f"{_who(pod)} {_explained(text, source, _limit(job['spec']['template']['spec']))}"
     return ""
 
 
@@ -190,7 +218,8 @@ def _out_of_memory(job: Manifest, pods: Iterable[Manifest], cause: verdicts.Firs
         if pod["metadata"]["name"] == cause.pod and ended.get("reason") == "OOMKilled":
             if cause.signal != "SIGKILL" or cause.rank is None:
                 return ""
-            return f"rank {cause.rank} in {_who(pod)} {_KILLED['OOMKilled'].format(limit=_memory_limit(job))}"
+            limit = _limit(job["spec"]["template"]["spec"])
+            return f"rank {cause.rank} in {_who(pod)} {_KILLED['OOMKilled'].format(limit=limit)}"
     return ""
 
 
@@ -210,8 +239,8 @@ def _by_exit_code(pods: Iterable[Manifest]) -> str:
 def _job_sentence(job: Manifest, condition: Mapping[str, Any]) -> str:
     reason = str(condition.get("reason") or "")
     deadline = job["spec"].get("activeDeadlineSeconds", "?")
-    text = _JOB_REASONS.get(reason, reason or "no reason is given")
-    return f"the Job failed: {text.format(deadline=deadline)}; no pod is left that says more"
+    text = _JOB_REASONS.get(reason, reason or "no reason is given").format(deadline=deadline)
+    return text if reason == "DeadlineExceeded" else f"the Job failed: {text}; no pod is left that says more"
 
 
 def _exit_code(verdict: verdicts.Verdict, pods: Iterable[Manifest]) -> int:
@@ -240,12 +269,20 @@ def _who(pod: Manifest) -> str:
     return f"pod {pod['metadata']['name']}" + (f" (Kubernetes Node {node})" if node else "")
 
 
-def _memory_limit(job: Manifest) -> str:
-    for container in job["spec"]["template"]["spec"].get("containers") or ():
+def _limit(pod_spec: Mapping[str, Any]) -> str:
+    """Return a pod's memory limit."""
+    for container in pod_spec.get("containers") or ():
         limit = ((container.get("resources") or {}).get("limits") or {}).get("memory")
         if limit:
             return str(limit)
     return "of the Kubernetes Node"
+
+
+def _explained(text: str, source: Mapping[str, Any], limit: str) -> str:
+    """Return a table's text with what Kubernetes says, and the remedy where one is known."""
+    message = str(source.get("message") or "")
+    remedy = next((remedy for sign, remedy in _REMEDIES.items() if sign in message), "")
+    return text.format(limit=limit, message=_text(message) or "no reason given") + remedy
 
 
 def _text(value: object) -> str:

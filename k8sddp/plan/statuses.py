@@ -56,6 +56,7 @@ class JobStatus:
     restarts: int | None = None  # how often the gang has started anew, None where nobody says
     attempts: str = ""  # `2 of 4 attempts used`, empty where nobody says
     first_failure: str = ""  # one sentence; empty where nothing failed
+    failed_attempt: int | None = None  # the one that ended so, where the gang had several
     traceback: str = ""  # last lines of the failing rank's
     history: tuple[str, ...] = ()  # how earlier attempts ended, one sentence each
     exit_code: int | None = None  # of the finished job
@@ -89,6 +90,7 @@ def status(
     ended = state in _FINAL.values()
     progress = None if ended else progress
     failure = failures.first(job, pods) if state in ("Failed", "Failing") else failures.NONE
+    history = progress.history if progress else failures.history(newest.values()) or failures.history(pods)
     done = sum(node.state == "Complete" or pod_facts.is_ready(newest[node.node_rank]) for node in nodes if node.pod)
     return JobStatus(
         name=job["metadata"]["name"],
@@ -103,8 +105,9 @@ def status(
         restarts=_restarts(job, newest.values(), progress),
         attempts=progress.account if progress else failures.account(newest.values()),
         first_failure=failure.sentence,
+        failed_attempt=failure.attempt,
         traceback=failure.traceback,
-        history=progress.history if progress else failures.history(newest.values()) or failures.history(pods),
+        history=tuple(failures.with_certainty(line, pods) for line in history),
         exit_code=(0 if state == "Complete" else failure.exit_code) if ended else None,
         remarks=failures.remarks(newest.values()) if state == "Complete" else (),
     )

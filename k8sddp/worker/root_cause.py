@@ -11,11 +11,13 @@ import signal as signals
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Optional
 
+from . import last_words
 from .contract import exit_codes, wording
 from .contract import verdict as verdicts
 from .instrument import k8sddp_origin
 
 MAX_VICTIMS = 48
+SHOWN = 8  # ranks listed in a sentence
 MAX_TEXT = 400
 MAX_SENT = 3000  # characters, of up to twelve bytes of JSON: two such texts fit in a message (gang/wire.py)
 
@@ -93,12 +95,13 @@ def sentence(failure: Failure) -> str:
     if failure.kind == "early-exit":
         return _one_line("%s exited with code 0 while other ranks still trained" % who)
     if failure.kind == "signal":
-        hint = " (perhaps out of memory)" if failure.signal == "SIGKILL" else ""
-        return _one_line("%s was killed by %s%s" % (who, failure.signal, hint))
+        more = last_words.of_signal(failure.signal or "", failure.traceback or "")
+        return _one_line("%s was killed by %s%s" % (who, failure.signal, more))
     if failure.kind == "exception" and failure.exception:
-        return _one_line("%s raised %s" % (who, failure.exception))
+        hint = last_words.of_exception(failure.exception)
+        return _one_line("%s raised %s%s" % (who, last_words.without_advice(failure.exception), hint))
     if failure.kind == "exit":
-        last = (failure.traceback or "").rstrip().rpartition("\n")[2].strip()
+        last = last_words.error(failure.traceback or "")
         return _one_line(
             "%s exited with code %s%s" % (who, failure.exit_code, "; its last line: %s" % last if last else "")
         )
@@ -135,7 +138,9 @@ def verdict(
     """
     if cause is None and failures:
         cause = first(failures)
-    victims = sorted({f.rank for f in failures if f.rank is not None and cause and f.rank != cause.rank})
+    others = {one.rank: one for one in failures if one.rank is not None and cause and one.rank != cause.rank}
+    alike = sorted(rank for rank, one in others.items() if cause and _is_like(one, cause))
+    victims = sorted(others.keys() - set(alike))
     return verdicts.Verdict(
         job=job,
         outcome=outcome,
@@ -143,6 +148,7 @@ def verdict(
         exit_code=code,
         first_failure=_public(cause) if cause else None,
         victims=tuple(victims[:MAX_VICTIMS]),
+        alike=tuple(alike[:MAX_VICTIMS]),
         spent=spent,
         max_attempts=max_attempts,
         history=verdicts.history(history),
@@ -156,12 +162,26 @@ def summary(verdict: verdicts.Verdict) -> str:
     if verdict.outcome == verdicts.STOPPED:
         return "this node leaves job %s%s" % (verdict.job, reason or ": it was asked to stop")
     others = ""
+    if verdict.alike and first_failure and first_failure.rank is not None:
+        others = "; %s failed alike" % _ranks((*verdict.alike, first_failure.rank))
     if verdict.victims:
-        plural = "s" if len(verdict.victims) > 1 else ""
-        others = "; rank%s %s followed" % (plural, ", ".join(map(str, verdict.victims)))
+        others += "; %s failed as a consequence" % _ranks(verdict.victims)
     if verdict.outcome == verdicts.FAILED and verdict.max_attempts > 1:
         others += "; %d of %d attempts used" % (verdict.spent, verdict.max_attempts)
     return "job %s %s%s%s" % (verdict.job, verdict.outcome, reason, others)
+
+
+def _is_like(one: Failure, cause: Failure) -> bool:
+    """Return whether two ranks failed of the same, so that neither is a consequence of the other."""
+    if one.kind == "exit" == cause.kind:
+        last = [last_words.error(failure.traceback or "") for failure in (one, cause)]
+        return one.exit_code == cause.exit_code and last[0] == last[1]
+    return one.kind == "exception" == cause.kind and one.exception == cause.exception
+
+
+def _ranks(ranks: Sequence[int]) -> str:
+    shown = ", ".join(map(str, sorted(ranks)[:SHOWN]))
+    return "rank%s %s%s" % ("s" if len(ranks) > 1 else "", shown, " and more" if len(ranks) > SHOWN else "")
 
 
 def to_record(failure: Failure) -> dict[str, object]:

@@ -157,7 +157,7 @@ def test_get_shows_the_table_the_nodes_and_the_first_failure(user: User) -> None
     sentence = user.fails(3)
     assert ["NAME", "STATE", "READY", "RESTARTS", "AGE"] == user.says("get").out.split("\n")[0].split()
     shown = user.says("get", "digits").out
-    assert f"first failure: {sentence}; 4 of 4 attempts used\n" in shown
+    assert f"first failure (attempt 0): {sentence}; 4 of 4 attempts used\n" in shown
     assert "exit code 79: rank 1 on node 1 failed; node 0 reports it" in shown
     assert "digits" == json.loads(user.says("get", "digits", "-o", "json").out)["metadata"]["name"]
     assert "job.batch/digits\n" == user.says("get", "-o", "name").out

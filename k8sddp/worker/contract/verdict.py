@@ -46,9 +46,9 @@ class PastAttempt(NamedTuple):
 class Verdict(NamedTuple):
     """How the job ended, or one node's part in it.
 
-    `victims` are the ranks that failed as a consequence; `spent` of `max_attempts` count, 0 of 0 where that is not
-    known; `history` tells how the earlier attempts ended, the newest last; `remarks` are sentences about a job that is
-    complete and perhaps not what was meant.
+    `victims` are the ranks that failed as a consequence, `alike` those that failed of the same as the first. `spent` of
+    `max_attempts` count, 0 of 0 where that is not known. `history` tells how the earlier attempts ended, the newest
+    last. `remarks` are sentences about a job that is complete and perhaps not what was meant.
     """
 
     job: str = ""
@@ -57,6 +57,7 @@ class Verdict(NamedTuple):
     exit_code: int = 0
     first_failure: Optional[FirstFailure] = None
     victims: tuple[int, ...] = ()
+    alike: tuple[int, ...] = ()
     spent: int = 0
     max_attempts: int = 0
     history: tuple[PastAttempt, ...] = ()
@@ -84,10 +85,11 @@ def parse(text: Union[str, bytes]) -> Optional[Verdict]:
 
 def from_record(record: Mapping[str, object]) -> Verdict:
     """Return the verdict that a JSON object holds, as far as it is understood."""
-    first, victims, remarks = (record.get(name) for name in ("first_failure", "victims", "remarks"))
+    first, remarks = record.get("first_failure"), record.get("remarks")
     return Verdict(**_values(Verdict, record))._replace(
         first_failure=FirstFailure(**_values(FirstFailure, first)) if isinstance(first, Mapping) else None,
-        victims=tuple(one for one in victims if type(one) is int) if isinstance(victims, list) else (),
+        victims=_ranks(record.get("victims")),
+        alike=_ranks(record.get("alike")),
         history=history(record.get("history")),
         remarks=tuple(one for one in remarks if isinstance(one, str)) if isinstance(remarks, list) else (),
     )
@@ -110,6 +112,7 @@ def to_record(verdict: Verdict) -> dict[str, object]:
         **verdict._asdict(),
         "first_failure": {_KEYS.get(name, name): value for name, value in first._asdict().items()} if first else None,
         "victims": list(verdict.victims),
+        "alike": list(verdict.alike),
         "history": [one._asdict() for one in verdict.history],
         "remarks": list(verdict.remarks),
     }
@@ -135,6 +138,10 @@ def encode(verdict: Verdict) -> bytes:
         verdict = verdict._replace(remarks=verdict.remarks[:-1])
         text = _json(verdict)
     return text
+
+
+def _ranks(value: object) -> tuple[int, ...]:
+    return tuple(one for one in value if type(one) is int) if isinstance(value, list) else ()
 
 
 def _json(verdict: Verdict) -> bytes:

@@ -29,6 +29,8 @@ STATE_PAUSE = 1.0  # seconds at least between two states of a rank's progress ba
 LIVE_PAUSE = 0.1  # the same where they are shown live
 TICK = 0.001  # two moments closer than this are one
 TAIL_LINES = 12
+MOST = 256  # lines of one reading that are looked at for them
+FRAME = b"frame #"  # of c10::Error's stacks, 20 and more: they would push out what the error is
 RETRY = 0.2  # seconds until a pipe that could not be read, or stdout that could not be watched, is tried again
 
 
@@ -211,7 +213,7 @@ class Source:
             end = b"\r" if states and self._sink.live else b"\n"
             self._sink.write(b"".join([self._prefix + line + end for line in lines]))
             self._state = b""
-            self._tail.extend(() if states else lines[-TAIL_LINES:])
+            self._tail.extend(() if states else [line for line in lines[-MOST:] if not line.startswith(FRAME)])
 
     def _due(self) -> float | None:
         """Return when what is unfinished is to be shown, None where there is no such thing."""

@@ -99,11 +99,13 @@ def make_ended_pod(
     return make_pod(index, phase=phase, ready=False, container={"terminated": ended}, **more)
 
 
-def make_verdict(*, exit_code: int = 1, **cause: Any) -> str:
+def make_verdict(
+    *, exit_code: int = 1, outcome: str = "failed", attempt: int = 0, max_attempts: int = 0, **cause: Any
+) -> str:
     """Return a termination message of our worker."""
     first = {"rank": 1, "node_rank": 1, "class": "exception", "exit_code": 1, "traceback": None, "message": "", **cause}
-    verdict = {"schema": 1, "job": "digits", "outcome": "failed", "exit_code": exit_code, "first_failure": first}
-    return json.dumps(verdict, sort_keys=True)
+    verdict = {"schema": 1, "job": "digits", "outcome": outcome, "exit_code": exit_code, "first_failure": first}
+    return json.dumps({**verdict, "attempt": attempt, "max_attempts": max_attempts}, sort_keys=True)
 
 
 def make_event(

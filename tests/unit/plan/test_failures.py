@@ -156,7 +156,7 @@ def test_verdict_without_a_sentence_falls_back_to_the_container() -> None:
     ("expected", "reason"),
     [
         (
-            "the Job failed: the job ran longer than spec.activeDeadlineSeconds (60 s); no pod is left",
+            "the job ran longer than spec.activeDeadlineSeconds (60 s)",
             "DeadlineExceeded",
         ),
         ("the Job failed: a node failed more often than the Job allows; no pod is left", "MaxFailedIndexesExceeded"),
@@ -175,6 +175,78 @@ def test_deadline_is_the_cause_whatever_code_the_stopped_ranks_had() -> None:
     """SIGTERM makes every container exit; none of them failed."""
     job = make_job(conditions={"Failed": "DeadlineExceeded"}, spec={"activeDeadlineSeconds": 60})
     assert "activeDeadlineSeconds (60 s)" in first(make_ended_pod(0, exit_code=143), job=job).sentence
+
+
+@pytest.mark.parametrize("outcome", ["stopped", "failed"])
+def test_after_a_deadline_an_old_pods_word_is_nothing(outcome: str) -> None:
+    """It gave up waiting for the others, long before the job trained and its time was up."""
+    job = make_job(conditions={"Failed": "DeadlineExceeded"}, spec={"activeDeadlineSeconds": 60})
+    said = make_verdict(exit_code=75, outcome=outcome, message="node 1 never joined", **{"class": "infrastructure"})
+    old = make_ended_pod(0, exit_code=75, name="digits-0-older", message=said)
+    stopped = make_verdict(exit_code=143, outcome="stopped", message="rank 0 was slow")
+    found = first(old, make_ended_pod(0, exit_code=143, message=stopped), job=job)
+    assert ("the job ran longer than spec.activeDeadlineSeconds (60 s)", 1) == (found.sentence, found.exit_code)
+
+
+def test_a_failure_that_came_before_the_deadline_is_told() -> None:
+    """The gang had its end; the deadline only found its pods still there."""
+    job = make_job(conditions={"FailureTarget": "DeadlineExceeded"}, spec={"activeDeadlineSeconds": 60})
+    assert SENTENCE == first(make_ended_pod(0, exit_code=1, message=make_verdict(message=RAISED)), job=job).sentence
+
+
+def test_the_jobs_end_goes_before_the_word_of_a_pod_that_left_alone() -> None:
+    """Whatever its index: `stopped` is no verdict on the job while there is one."""
+    alone = make_verdict(exit_code=75, outcome="stopped", message="node 1 never joined")
+    found = first(
+        make_ended_pod(0, exit_code=75, message=alone),
+        make_ended_pod(1, exit_code=79, message=make_verdict(message=RAISED)),
+    )
+    assert SENTENCE == found.sentence
+
+
+def test_the_failure_says_of_which_attempt() -> None:
+    """Where there were several."""
+    said = make_verdict(message=RAISED, attempt=2, max_attempts=3)
+    assert 2 == first(make_ended_pod(0, message=said)).attempt
+    assert first(make_ended_pod(0, message=make_verdict(message=RAISED, attempt=0, max_attempts=1))).attempt is None
+
+
+START_ERROR = (
+    "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: "
+    "unable to start container process: error during container init: exec: {}"
+)
+
+
+@pytest.mark.parametrize(
+    ("message", "end"),
+    [
+        (
+            'exec: "python9": executable file not found in $PATH',
+            "executable file not found in $PATH): set spec.python to the image's interpreter, or env.PATH",
+        ),
+        (
+            'exec: "/opt/python": stat /opt/python: no such file or directory',
+            "no such file or directory): set spec.python to a program that the image has",
+        ),
+        ("device or resource busy", "device or resource busy)"),
+    ],
+)
+def test_a_container_that_cannot_start_says_why_to_the_end(message: str, end: str) -> None:
+    """runc's reason stands last, after two hundred characters about who told whom."""
+    found = first(make_ended_pod(exit_code=128, reason="StartError", message=START_ERROR.format(message)))
+    assert found.sentence.endswith(end)
+
+
+def test_history_is_certain_where_kubernetes_knows() -> None:
+    """The worker can only guess that a rank was killed for its memory, or why a pod is gone."""
+    killed = "rank 1 (pod digits-1-abcde, node b) was killed by SIGKILL (perhaps out of memory)"
+    lost = "node 1 (pod digits-1-abcde, node b): its pod was lost without a word, or its network"
+    hungry = make_ended_pod(1, exit_code=137, reason="OOMKilled")
+    hungry["spec"]["containers"] = [{"name": "worker", "resources": {"limits": {"memory": "2Gi"}}}]
+    text = "ran out of memory (OOMKilled, limit 2Gi): raise spec.resources.memory"
+    assert f"rank 1 (pod digits-1-abcde, node b) {text}" == failures.with_certainty(killed, [hungry])
+    assert f"node 1 (pod digits-1-abcde, node b): it {text}" == failures.with_certainty(lost, [hungry])
+    assert killed == failures.with_certainty(killed, [make_ended_pod(1), make_ended_pod(0, reason="OOMKilled")])
 
 
 def test_stopped_and_following_containers_are_no_failure() -> None:

@@ -32,6 +32,7 @@ WHOLE = verdicts.Verdict(
         last_step=7,
     ),
     victims=(0, 3),
+    alike=(4,),
     spent=2,
     max_attempts=4,
     history=(verdicts.PastAttempt(0, counted=None, message="lost"), verdicts.PastAttempt(1, False, "drained")),
