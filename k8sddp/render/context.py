@@ -19,6 +19,10 @@ from k8sddp.worker.contract import exit_codes, node_env
 Values = Mapping[str, Any]
 
 DEFAULT_SHARED_MEMORY: Final = "1Gi"
+# The kubelet writes an event to the API server for every probe that fails: one for each second that a pod waits, were
+# it answered at once. So a pod that waits holds the answer back (docs/decisions/0008-readiness-probe.md).
+PROBE_TIMEOUT: Final = 30  # seconds; a worker that answers nothing at all is unready after them
+PROBE_WAIT: Final = PROBE_TIMEOUT - 3  # the answer must have arrived by then, on a busy Kubernetes Node too
 LOST_NODE_SECONDS: Final = 30  # Kubernetes' default is 300; the rest of the gang only waits meanwhile
 # well-known taints of a Node that does not answer (kubernetes/api core/v1 well_known_taints.go)
 _LOST_NODE_TAINTS: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
@@ -52,6 +56,8 @@ def values(job: specs.DDPJob, *, code: bundle.Code | None) -> Values:
         "resources": resources(spec.resources),
         "gang_port": spec.rendezvous.port,
         "http_port": spec.rendezvous.port + node_env.HTTP_PORT_OFFSET,
+        "probe_path": f"/readyz?wait={PROBE_WAIT}",
+        "probe_timeout": PROBE_TIMEOUT,
         "paths": container_env,
         "worker_config_map": worker_config_map(job),
         "code_config_map": code_config_map(job),
