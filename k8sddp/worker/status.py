@@ -1,6 +1,7 @@
 """What a worker says about itself: /status as JSON, /metrics in Prometheus' text format. Pure.
 
-One value in, one text out; nothing secret is in it. Node 0 knows the whole gang, the others themselves. Names of
+One value in, one text out. Nothing secret is in it: whoever reaches the port may read it, so of past failures it has
+class, rank and exit code, and no text of a rank's. Node 0 knows the whole gang, the others themselves. Names of
 metrics begin with k8sddp_; docs/status-and-metrics.md lists them. The label is job_name, because `job` is Prometheus'
 own name for what it scrapes.
 """
@@ -28,7 +29,7 @@ class Facts(NamedTuple):
     attempt: Optional[int]  # None before the first
     max_attempts: int
     spent: int  # attempts that count
-    history: Sequence[Mapping[str, object]]  # how earlier attempts ended, the newest last
+    history: Sequence[Mapping[str, object]]  # how earlier attempts ended, the newest last (gang/memory.py)
     nodes: Mapping[int, str]  # on node 0: node rank -> what it does; else empty
     ranks: Sequence[rank_page.Progress]
     rss: Optional[int]  # bytes, of the worker alone; None where that cannot be read
@@ -38,7 +39,7 @@ def to_json(facts: Facts) -> str:
     """Return the answer of /status."""
     record = {
         **facts._asdict(),
-        "history": list(facts.history),
+        "history": [_past(one) for one in facts.history],
         "nodes": {str(node): state for node, state in facts.nodes.items()},
         "ranks": [{**one._asdict(), "mean_step": one.mean_step, "phase": one.phase} for one in facts.ranks],
     }
@@ -66,12 +67,23 @@ def to_metrics(facts: Facts) -> str:
     states = [({**job, "node_rank": str(rank), "state": state}, 1) for rank, state in facts.nodes.items()]
     metric("node_state", "gauge", "What each node does, as node 0 sees it.", states)
     metric("worker_resident_memory_bytes", "gauge", "Memory of the worker, without its ranks.", [(node, facts.rss)])
+    past = [({**job, **{name: _text(value) for name, value in _past(one).items()}}, 1) for one in facts.history]
+    metric("past_attempt", "gauge", "1 for each of the last attempts: how it ended.", past)
     ranks = [({**job, "rank": str(one.rank)}, one) for one in facts.ranks]
     metric("steps_total", "counter", "Optimizer steps in this attempt.", [(at, one.step) for at, one in ranks])
     seconds = [(at, one.step_time) for at, one in ranks]
     metric("step_seconds_total", "counter", "Time of the steps in this attempt, from the second on.", seconds)
     metric("step_age_seconds", "gauge", "Time since the last step, or the start.", [(at, one.age) for at, one in ranks])
     return "\n".join(lines)
+
+
+def _past(entry: Mapping[str, object]) -> dict[str, object]:
+    return {name: entry.get(name) for name in ("attempt", "counted", "class", "rank", "exit_code")}
+
+
+def _text(value: object) -> str:
+    """Return a label's value: empty where nothing is known."""
+    return "" if value is None else str(value).lower()
 
 
 def _labels(labels: Mapping[str, str]) -> str:

@@ -97,13 +97,13 @@ class Ledger:
         """Write down what ended the attempt; if there are pods that may be lost, they tell whether it counts."""
         self._suspect([memory.Suspect(join.node_rank, join.pod, join.failure_count) for join in suspects])
         self._cause, self._explained = cause, explained
-        self._note(number, None if suspects else True, root_cause.sentence(cause))
+        self._note(_entry(number, None if suspects else True, cause))
 
     def blame(self, join: messages.Join, how: str) -> None:
         """Name the pod whose loss explains the last attempt's end, where only consequences were known."""
         if join.node_rank in self._suspects and not self._explained:
             self._cause, self._explained = roster.failure(join, "lost", how), True
-            self._history[-1] = memory.entry(self._number, None, root_cause.sentence(self._cause))
+            self._history[-1] = _entry(self._number, None, self._cause)
 
     def cleared(self, node_rank: int) -> tuple[str, ...]:
         """Take note that the pod of a node was not lost; return what is news."""
@@ -131,7 +131,7 @@ class Ledger:
     def disrupted(self, number: int, message: str) -> None:
         """Write down that the attempt ended through nobody's failure."""
         self._cause = None
-        self._note(number, False, message)
+        self._note(memory.entry(number, False, message, kind=memory.DISRUPTED))
 
     def verdict(
         self,
@@ -191,7 +191,7 @@ class Ledger:
         news = []
         if known.heard == memory.OPEN:
             self._cause = root_cause.Failure("lost", 0, known.pod, known.kube_node, detail=SILENT)
-            self._note(known.attempt, None, root_cause.sentence(self._cause))
+            self._note(_entry(known.attempt, None, self._cause))
             self._heard = memory.OPEN
             news.append("attempt %d ended: %s; " % (known.attempt, self._history[-1]["message"]))
         # where nobody is named the coordinator's pod was lost, and its own count tells
@@ -216,10 +216,10 @@ class Ledger:
         self._replaced |= join.pod != lost.pod  # else its network broke
         return [] if self._suspects else [self._decide(not self._replaced)]
 
-    def _note(self, number: int, counted: Optional[bool], message: str) -> None:
-        self._last_counts = counted is True
+    def _note(self, entry: memory.Entry) -> None:
+        self._last_counts = entry["counted"] is True
         self._heard = memory.DECIDED
-        self._history = [*self._history[1 - memory.HISTORY :], memory.entry(number, counted, message)]
+        self._history = [*self._history[1 - memory.HISTORY :], entry]
 
     def _decide(self, counted: bool) -> str:
         self._last_counts = counted
@@ -227,3 +227,8 @@ class Ledger:
         if self._history:
             self._history[-1] = {**self._history[-1], "counted": counted}
         return "the last attempt %s: " % ("counts" if counted else "was disrupted and does not count")
+
+
+def _entry(number: int, counted: Optional[bool], cause: root_cause.Failure) -> memory.Entry:
+    message = root_cause.sentence(cause)
+    return memory.entry(number, counted, message, kind=cause.kind, rank=cause.rank, exit_code=cause.exit_code)

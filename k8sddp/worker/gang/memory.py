@@ -14,16 +14,31 @@ from k8sddp.worker.contract import wording
 
 HISTORY = 16  # attempts remembered, the newest
 MAX_MESSAGE = 160  # characters about each
+MAX_KIND = 16
 MAX_SUSPECTS = 32
 
 OPEN, UNDECIDED, DECIDED = range(3)  # what was heard of an attempt's end: nothing; not whether it counts; everything
 
-Entry = Mapping[str, object]  # {"attempt": number, "counted": True, False or None (not yet known), "message": text}
+DISRUPTED = "disrupted"  # class of an attempt that ended through nobody's failure
+
+# {"attempt": number, "counted": True, False or None (not yet known), "message": text, and of the failure that ended it
+# "class": root_cause.Failure.kind, or DISRUPTED, "rank" and "exit_code": numbers or None}
+Entry = Mapping[str, object]
 
 
-def entry(attempt: int, counted: Optional[bool], message: str) -> Entry:
+def entry(
+    attempt: int,
+    counted: Optional[bool],
+    message: str,
+    *,
+    kind: str = "",
+    rank: Optional[int] = None,
+    exit_code: Optional[int] = None,
+) -> Entry:
     """Return how an attempt ended, as one element of a history."""
-    return {"attempt": attempt, "counted": counted, "message": wording.shorten(message, MAX_MESSAGE)}
+    text = wording.shorten(message, MAX_MESSAGE)
+    found = {"attempt": attempt, "counted": counted, "message": text}
+    return {**found, "class": kind[:MAX_KIND], "rank": rank, "exit_code": exit_code}
 
 
 class Suspect(NamedTuple):
@@ -90,6 +105,19 @@ def history(value: object) -> tuple[Entry, ...]:
     found = []
     for one in value:
         if isinstance(one, Mapping) and type(one.get("attempt")) is int and isinstance(one.get("message"), str):
-            counted = one.get("counted")
-            found.append(entry(one["attempt"], counted if isinstance(counted, bool) else None, one["message"]))
+            counted, kind = one.get("counted"), one.get("class")
+            found.append(
+                entry(
+                    one["attempt"],
+                    counted if isinstance(counted, bool) else None,
+                    one["message"],
+                    kind=kind if isinstance(kind, str) else "",
+                    rank=_number(one.get("rank")),
+                    exit_code=_number(one.get("exit_code")),
+                )
+            )
     return tuple(found[-HISTORY:])
+
+
+def _number(value: object) -> Optional[int]:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

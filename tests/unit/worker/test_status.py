@@ -8,6 +8,7 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from k8sddp.worker import status
+from k8sddp.worker.gang import memory
 from k8sddp.worker.ranks import rank_page
 from tests.unit.worker import workers
 
@@ -23,7 +24,10 @@ FACTS = status.Facts(
     attempt=1,
     max_attempts=4,
     spent=1,
-    history=({"attempt": 0, "counted": True, "message": "rank 1 was killed"},),
+    history=(
+        memory.entry(0, True, "rank 1 raised ValueError: password", kind="exception", rank=1, exit_code=3),
+        memory.entry(1, None, "node 1 (pod digits-1) was lost", kind="lost"),
+    ),
     nodes={0: "training", 1: "missing"},
     ranks=(
         rank_page.Progress(0, 17, 30, 31, 30, 0.5, 7.25),
@@ -59,7 +63,19 @@ def test_status_is_json_with_each_ranks_phase() -> None:
     assert [("forward", 30, 0.25), ("starting", 0, None), ("starting", None, None)] == [
         (rank["phase"], rank["step"], rank["mean_step"]) for rank in told["ranks"]
     ]
-    assert "rank 1 was killed" == told["history"][0]["message"]
+
+
+def test_past_attempts_are_told_without_the_ranks_words() -> None:
+    """Class, rank, exit code and whether it counts: a message may hold data, and anybody in the cluster may ask."""
+    first = {"attempt": 0, "counted": True, "class": "exception", "rank": 1, "exit_code": 3}
+    second = {"attempt": 1, "counted": None, "class": "lost", "rank": None, "exit_code": None}
+    assert [first, second] == json.loads(status.to_json(FACTS))["history"]
+    families = {family.name: family for family in text_string_to_metric_families(status.to_metrics(FACTS) + "\n")}
+    rows = [sample.labels for sample in families["k8sddp_past_attempt"].samples]
+    assert [("0", "true", "exception", "1", "3"), ("1", "", "lost", "", "")] == [
+        tuple(row[name] for name in ("attempt", "counted", "class", "rank", "exit_code")) for row in rows
+    ]
+    assert "password" not in status.to_json(FACTS) + status.to_metrics(FACTS)
 
 
 def test_a_worker_tells_both_over_a_restart(tmp_path: Path) -> None:
@@ -78,9 +94,7 @@ time.sleep(100)
             code, text = gang.get("/status", node)
             told = json.loads(text)
             assert (200, 1, 1, "training") == (code, told["attempt"], told["spent"], told["state"])
-            assert ["rank 1 (pod digits-1, node node-b) exited with code 3"] == [
-                entry["message"] for entry in told["history"]
-            ]
+            assert [("exit", 1, 3)] == [(one["class"], one["rank"], one["exit_code"]) for one in told["history"]]
             assert "3f0c6a52" not in text
             assert "k8sddp_attempt{" in gang.get("/metrics", node)[1]
         assert {"0": "training", "1": "training"} == json.loads(gang.get("/status", 0)[1])["nodes"]
