@@ -14,7 +14,18 @@ from . import loop, telling
 
 PAUSE = 0.5  # seconds until it is tried again
 BATCH = 64  # connections in one round, so that those that are there are served too
-SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC)  # accept(2), epoll_ctl(2)
+# Errors of the connection itself, which is gone then; any other one may stay (accept(2), "Error handling")
+GONE = (
+    errno.ECONNABORTED,
+    errno.EPROTO,
+    errno.EPERM,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.ENOPROTOOPT,
+    errno.ENONET,
+)
 
 
 class Listener:
@@ -50,8 +61,8 @@ class Listener:
                 sock, address = self._socket.accept()
             except BlockingIOError:
                 return
-            except OSError as error:  # else it went away again
-                if error.errno in SHORT:
+            except OSError as error:
+                if error.errno not in GONE:
                     self._pause(error)
                 return
             try:

@@ -9,13 +9,14 @@ import os
 import resource
 import select
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from k8sddp.worker.net import dialer, loop, names, telling
+from k8sddp.worker.net import dialer, listening, loop, names, telling
 from k8sddp.worker.ranks import process_tree, rank_output
 from tests.unit.worker import attempts, workers
 
@@ -242,6 +243,51 @@ def test_each_kind_of_fault_is_said_once_and_not_without_end() -> None:
         raise OSError(errno.EIO, "Input/output error")
 
     telling.Teller(broken).failed("this", KeyError("x"))
+
+
+class Failing(socket.socket):
+    """A listening socket whose next calls of accept fail."""
+
+    number = 0
+    left = 0
+    calls = 0
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        self.calls += 1
+        if self.left:
+            self.left -= 1
+            raise OSError(self.number, os.strerror(self.number))
+        return super().accept()
+
+
+@pytest.mark.parametrize("number", [*ERRORS, pytest.param(errno.ECONNABORTED, id="ECONNABORTED")])
+def test_a_port_whose_accept_fails_goes_on(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """At most said once, and tried again after a pause where the connection is still there."""
+    monkeypatch.setattr(listening, "PAUSE", 0.01)
+    events = loop.Loop()
+    said: list[str] = []
+
+    def accepted(sock: socket.socket, address: str) -> None:
+        sock.close()
+        events.stop(0)
+
+    with Failing() as port, socket.socket() as client:
+        port.number, port.left = number, 5
+        port.bind(("127.0.0.1", 0))
+        port.listen()
+        listening.Listener(events, port, purpose="the port", say=said.append, accepted=accepted)
+        client.connect(port.getsockname())
+        events.after(attempts.LIMIT, lambda: events.stop(1))
+        assert 0 == events.run()
+        assert 5 + 1 + 1 == port.calls  # the last one finds nothing more
+        events.watch(port.fileno())
+    what = os.strerror(number).lower()
+    expected = (
+        []
+        if number in listening.GONE
+        else [f"connections to the port wait: {what} (see `ulimit -n` and the pod's limits)"]
+    )
+    assert expected == said
 
 
 TRAINS = """
