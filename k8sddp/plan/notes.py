@@ -23,6 +23,7 @@ _MEANINGS: Final[Mapping[int, str]] = {
     exit_codes.PREFLIGHT: "refused to start: the preflight found a fault",
     exit_codes.BAD_CONFIGURATION: "refused to start: the configuration is wrong",
     exit_codes.FOLLOWER_LEAVES: "left because the gang ended elsewhere",
+    exit_codes.EVICTED: "a volume of the pod holds more than it may",
     exit_codes.STOPPED: "asked to stop",
     137: "killed by SIGKILL",
     139: "killed by SIGSEGV",

@@ -68,8 +68,8 @@ def note(pod: Manifest) -> str:
     """Return a few words why it is not simply running, empty where it is."""
     ended = terminated(pod)
     if ended is not None and (ended.get("exitCode") != 0 or ended.get("reason") not in (None, "Completed")):
-        reason = ended.get("reason")
-        return str(reason) if reason not in (None, "Error") else f"exit code {ended.get('exitCode')}"
+        reasons = (ended.get("reason"), (pod.get("status") or {}).get("reason"))  # an evicted pod has its own
+        return str(next((one for one in reasons if one not in (None, "Error")), f"exit code {ended.get('exitCode')}"))
     reason = (pod.get("status") or {}).get("reason")
     if reason:
         return str(reason)

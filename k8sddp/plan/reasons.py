@@ -83,7 +83,9 @@ _REFUSED: Final[tuple[tuple[str, str], ...]] = (
 
 # A readiness probe that nobody answers (pkg/probe: http, exec): the worker is stopped, starved, or its network is cut
 _SILENT: Final = ("context deadline exceeded", "Client.Timeout exceeded", "timed out")
-_PROBES: Final = timedelta(seconds=30)  # three failed probes take the readiness away, and the first may be the event
+_PROBES: Final = timedelta(
+    seconds=30
+)  # the limit of one probe (render/context.py), by which event and readiness may lie apart
 
 
 class Reason(NamedTuple):

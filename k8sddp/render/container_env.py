@@ -7,6 +7,7 @@ Names are not spelled here but in `worker/contract/node_env.py`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -72,6 +73,20 @@ def entries(job: specs.DDPJob, *, code_digest: str) -> tuple[Mapping[str, Any], 
     return (*ours, *downward, *users)
 
 
+def disk_volumes(spec: specs.JobSpec) -> list[tuple[str, str, int]]:
+    """Return the emptyDirs on the Kubernetes Node's disk: name, where, and what they may hold, 0 without limit.
+
+    A pod that holds more is evicted by its kubelet. Memory has a limit of its own, which the kernel enforces.
+    """
+    found = [("k8sddp-tmp", SCRATCH_DIR, 0), *([("k8sddp-work", WORK_DIR, 0)] if spec.code else [])]
+    for volume in spec.volumes:
+        source = volume.source.get("emptyDir")
+        if source is not None and not source.get("medium"):
+            limit = specs.quantity_value(source.get("sizeLimit", "0"))
+            found.append((volume.name, volume.mount_path, int(limit or 0)))
+    return found
+
+
 def _values(job: specs.DDPJob, code_digest: str) -> Mapping[str, str]:
     spec = job.spec
     cpus = specs.cpu_count(spec.resources)
@@ -90,6 +105,7 @@ def _values(job: specs.DDPJob, code_digest: str) -> Mapping[str, str]:
         node_env.GPUS: str(spec.resources.gpu),
         node_env.CPUS: f"{cpus:.3f}".rstrip("0").rstrip(".") if cpus else "",
         node_env.CODE_DIGEST: code_digest,
+        node_env.VOLUMES: json.dumps(disk_volumes(spec), separators=(",", ":")),
         node_env.CODE_ZIP: f"{CODE_DIR}/{CODE_KEY}" if spec.code else "",
         node_env.WORK_DIR: WORK_DIR if spec.code else "",
         node_env.SCRATCH_DIR: SCRATCH_DIR,

@@ -13,7 +13,7 @@ import socket
 from collections.abc import Sequence
 from typing import Optional, Union
 
-from . import preflight, readiness, root_cause, status
+from . import preflight, readiness, root_cause, status, storage
 from .contract import exit_codes, node_env
 from .contract import verdict as verdicts
 from .gang import coordinator, member, messages, plan, retrying, roster
@@ -74,6 +74,7 @@ class Driver:
             events, state=lambda: READINESS[self._member.state], leaving=lambda: self._member.ending
         )
         self._code = exit_codes.FAILED
+        self._stay_until = 0.0  # a pod that was asked to stop does not leave before
         self._leaving = False
         self._host = names.qualify(node.coordinator, node.namespace, names.read_resolv_conf())
         now = events.now()
@@ -100,8 +101,20 @@ class Driver:
     def asked_to_stop(self, signum: int) -> None:
         """Answer SIGTERM and the like."""
         name = root_cause.signal_name(signum)
-        self._sink.say("%s: stopping" % name)
-        self._act(self._member.asked_to_stop(name))
+        if self._member.ending or not names.has_kubelet(self._node.pod_ip):
+            self._sink.say("%s: stopping" % name)
+            self._act(self._member.asked_to_stop(name))
+            return
+        leave = storage.look(self._node.volumes, self._sink.written, grace=self._node.grace_period)
+        fault = None
+        if leave.why:
+            node = self._node
+            fault = root_cause.Failure("evicted", node.node_rank, node.pod_name, node.kube_node, detail=leave.why)
+        self._sink.say("%s: stopping%s" % (name, ": " + leave.why if fault else ""))
+        self._stay_until = self._events.now() + leave.linger
+        self._act(self._member.asked_to_stop(name, fault=fault))
+        if fault:
+            self._events.after(storage.SAVING, lambda: self._act(self._member.asked_to_stop(name)))
 
     def facts(self) -> status.Facts:
         """Return what /status and /metrics tell."""
@@ -296,7 +309,7 @@ class Driver:
         self._sink.say("%s (exit %d)" % (root_cause.summary(verdict), code))
         if self._gang is None:
             self._node_0.close()
-            self._events.after(0.0, lambda: self._events.stop(code))
+            self._stop(0.0)
         else:
             waits = verdict.outcome != verdicts.STOPPED
             seen = KUBELET_LIMIT if waits and names.has_kubelet(self._node.pod_ip) else 0.0
@@ -305,11 +318,16 @@ class Driver:
     def _leave_last(self, deadline: float, seen: float) -> None:
         """End when the followers have gone, and `seen` later; the Job deletes the pods that still run then."""
         if self._server is None or self._events.now() >= deadline:
-            self._events.stop(self._code)
+            self._stop(0.0)
         elif self._server.idle:
-            self._events.after(seen, lambda: self._events.stop(self._code))
+            self._stop(seen)
         else:
             self._events.after(0.005, lambda: self._leave_last(deadline, seen))
+
+    def _stop(self, pause: float) -> None:
+        if self._code == exit_codes.STOPPED:
+            pause = max(pause, self._stay_until - self._events.now())
+        self._events.after(pause, lambda: self._events.stop(self._code))
 
     def _set_timer(self) -> None:
         due = self._gang.deadline() if self._gang else None

@@ -33,7 +33,7 @@ WEAK_SIGNALS = ("SIGTERM", "SIGINT")  # a launcher ends the ranks that are left
 class Failure(NamedTuple):
     """One thing that went wrong on one node; `rank` is None where no rank is to blame."""
 
-    kind: str  # exception | exit | signal | early-exit | lost | infrastructure | preflight | configuration
+    kind: str  # exception | exit | signal | early-exit | lost | evicted | infrastructure | preflight | configuration
     node_rank: int
     pod: str
     kube_node: str

@@ -22,6 +22,7 @@ GRACE_PERIOD = "K8SDDP_GRACE_PERIOD"  # seconds from SIGTERM to SIGKILL, the pod
 GPUS = "K8SDDP_GPUS"  # per node, 0 without
 CPUS = "K8SDDP_CPUS"  # per node, a decimal number; empty without a request
 CODE_DIGEST = "K8SDDP_CODE_DIGEST"  # empty without code
+VOLUMES = "K8SDDP_VOLUMES"  # emptyDirs on disk, a JSON list of [name, mountPath, sizeLimit in bytes or 0]
 
 # Who this pod is (downward API)
 NAMESPACE = "K8SDDP_NAMESPACE"
@@ -104,6 +105,7 @@ class NodeEnv(NamedTuple):
     gpus: int
     cpus: float  # 0.0 where the job names none
     code_digest: str
+    volumes: Tuple[Tuple[str, str, int], ...]
     namespace: str
     pod_name: str
     pod_ip: str
@@ -152,6 +154,7 @@ def parse(environ: Mapping[str, str]) -> NodeEnv:
         gpus=_integer(environ, GPUS, problems, minimum=0),
         cpus=_number(environ, CPUS, problems),
         code_digest=environ.get(CODE_DIGEST, ""),
+        volumes=_volumes(environ, problems),
         namespace=_text(environ, NAMESPACE, problems),
         pod_name=_text(environ, POD_NAME, problems),
         pod_ip=_text(environ, POD_IP, problems),
@@ -222,6 +225,16 @@ def _codes(environ: Mapping[str, str], name: str, problems: List[str]) -> Tuple[
         problems.append("%s=%r must be exit codes from 1 to 255, separated by commas" % (name, environ[name]))
         return ()
     return tuple(map(int, words))
+
+
+def _volumes(environ: Mapping[str, str], problems: List[str]) -> Tuple[Tuple[str, str, int], ...]:
+    try:
+        return tuple(
+            (str(name), str(path), int(limit)) for name, path, limit in json.loads(environ.get(VOLUMES) or "[]")
+        )
+    except (TypeError, ValueError):
+        problems.append("%s=%r must be a list of [name, path, bytes]" % (VOLUMES, environ[VOLUMES]))
+        return ()
 
 
 def _number(environ: Mapping[str, str], name: str, problems: List[str]) -> float:

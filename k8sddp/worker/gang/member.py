@@ -190,13 +190,24 @@ class Member:
         self._seek(now)
         return [Dial()]
 
-    def asked_to_stop(self, reason: str) -> list[Effect]:
-        """Stop: tell the gang, let the ranks save, leave with 143; a second time: without the grace."""
+    def asked_to_stop(self, reason: str, *, fault: Optional[root_cause.Failure] = None) -> list[Effect]:
+        """Stop: tell the gang, let the ranks save, leave with 143; a second time: without the grace.
+
+        Where it is asked for a `fault` of this pod's own that is a failure, which counts, and the code is 80.
+        """
         if self._state == LEAVING:
             return [EndRanks(grace=False)]
-        code = exit_codes.STOPPED
-        verdict = root_cause.verdict(self._job, verdicts.STOPPED, attempt=max(0, self._memory.attempt), code=code)
-        goodbye: list[Effect] = [Tell(messages.Leaving(reason))] if self._connected else []
+        code = exit_codes.EVICTED if fault else exit_codes.STOPPED
+        verdict = root_cause.verdict(
+            self._job,
+            verdicts.STOPPED,
+            attempt=max(0, self._memory.attempt),
+            code=code,
+            failures=(fault,) if fault else (),
+        )
+        goodbye: list[Effect] = [*self.rank_failed(fault)] if fault else []
+        if self._connected:
+            goodbye.append(Tell(messages.Leaving(reason)))
         self._stopping = True
         return goodbye + self._leave(Exit(verdict, code), grace=True)
 

@@ -71,6 +71,7 @@ class Sink:
         self._events = events
         self._fd = fd
         self._queue = bytearray()
+        self.written = 0  # bytes so far
         self._watched = False
         self._always_ready = False  # a regular file or /dev/null cannot be polled
         self._broken = False
@@ -123,6 +124,7 @@ class Sink:
             self._broken = True
             self._queue.clear()
             return
+        self.written += written
         del self._queue[:written]
 
     def _watch(self, wanted: bool) -> None:

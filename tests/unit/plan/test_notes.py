@@ -10,6 +10,8 @@ import pytest
 from k8sddp.plan import notes
 from tests.unit.plan.observed import make_ended_pod, make_pod, make_verdict
 
+EVICTED = make_ended_pod(0, exit_code=80)
+EVICTED["status"]["reason"] = "Evicted"
 SUPERSEDED = json.dumps(
     {"schema": 1, "outcome": "stopped", "exit_code": 79, "first_failure": {"class": "lost", "message": "x"}}
 )
@@ -35,6 +37,8 @@ SUPERSEDED = json.dumps(
         ("exit code 75: gave up waiting for the other nodes; not counted as a failure of the job",
          make_ended_pod(0, exit_code=75)),
         ("exit code 143: asked to stop", make_ended_pod(0, exit_code=143)),
+        ("exit code 80: a volume of the pod holds more than it may", make_ended_pod(0, exit_code=80)),
+        ("Evicted", EVICTED),
         ("exit code 137: killed by SIGKILL", make_ended_pod(0, exit_code=137)),
         ("OOMKilled", make_ended_pod(0, exit_code=137, reason="OOMKilled")),
         ("", make_ended_pod(0, exit_code=0, reason="Completed")),

@@ -93,6 +93,7 @@ def test_worker_reads_the_environment_that_is_rendered():
         job="digits", nnodes=3, nproc_per_node=4, backend="gloo", launcher="direct", port=2000, join_timeout=120.0,
         max_attempts=7, fail_on=(3, 137), retry_on=(64,),
         grace_period=30.0, gpus=0, cpus=2.5, code_digest=jobs.CODE.digest, namespace="ml",
+        volumes=(("k8sddp-tmp", "/tmp", 0), ("k8sddp-work", "/k8sddp/work", 0)),
         pod_name="digits-1-x7k2p", pod_ip="10.0.0.7", kube_node="node-b", node_rank=1, job_uid="5b0c", failure_count=2,
         ignored_count=5,
         code_zip="/k8sddp/code/code.zip", work_dir="/k8sddp/work", scratch_dir="/tmp", shm_dir="/dev/shm",
@@ -118,3 +119,17 @@ def test_cpus_are_a_plain_decimal_number(cpu, expected):
     resources = {} if cpu is None else {"cpu": cpu}
     values = {variable["name"]: variable.get("value") for variable in jobs.make_container(resources=resources)["env"]}
     assert expected == values[node_env.CPUS]
+
+
+def test_the_worker_knows_which_folders_its_pod_can_be_evicted_for():
+    """emptyDirs on disk with what they may hold in bytes: the kernel itself bounds those in memory."""
+    volumes = [
+        {"name": "scratch", "mountPath": "/scratch", "emptyDir": {"sizeLimit": "1.5Gi"}},
+        {"name": "free", "mountPath": "/free", "emptyDir": {}},
+        {"name": "fast", "mountPath": "/fast", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}},
+        {"name": "data", "mountPath": "/data", "persistentVolumeClaim": {"claimName": "data"}},
+    ]
+    job = jobs.make_job(volumes=volumes)
+    assert [("k8sddp-tmp", "/tmp", 0), ("scratch", "/scratch", 1610612736), ("free", "/free", 0)] == (
+        container_env.disk_volumes(job.spec)
+    )

@@ -400,6 +400,24 @@ def test_a_stopped_node_0_tells_the_others() -> None:
     assert [coordinator.Close(9)] == gang.received(9, gangs.make_join(1, 3), 2.0)
 
 
+@pytest.mark.parametrize("peer", [0, 1])
+def test_a_pod_that_is_evicted_for_its_own_fault_counts(peer: int) -> None:
+    """Told as a failure before it leaves: the attempt counts, and with the last one the job ends with that sentence."""
+    fault = gangs.make_failure(peer)._replace(
+        kind="evicted", rank=None, exit_code=None, exception=None, detail="volume scratch holds more than 64 MiB"
+    )
+    told = messages.Failed(0, root_cause.to_record(fault))
+    gang = gangs.make_running(max_attempts=2)
+    gang.received(peer, told, 1.0)
+    gang.received(peer, messages.Leaving("SIGTERM"), 1.0)
+    assert (1, True) == (gang.ledger.spent, gang.ledger.history[-1]["counted"])
+    last = gangs.make_running(max_attempts=1)
+    last.received(peer, told, 1.0)
+    ends = gangs.ends(last.received(peer, messages.Leaving("SIGTERM"), 1.0))
+    assert 64 == ends[0].code
+    assert str(gangs.cause_of(ends[0])["message"]).endswith("volume scratch holds more than 64 MiB")
+
+
 def test_a_failure_before_the_stop_stays_a_failure() -> None:
     """SIGTERM within the settling time does not turn a rank's failure into a disruption."""
     gang = gangs.make_running()

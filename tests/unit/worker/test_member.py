@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from k8sddp.worker import root_cause
 from k8sddp.worker.contract import verdict as verdicts
 from k8sddp.worker.gang import member, memory, messages
 from tests.unit.worker import gangs
@@ -116,6 +117,19 @@ def test_sigterm_is_told_and_ends_with_143() -> None:
     assert [] == one.connection_lost("gone", 1.0)
     assert [] == one.rank_failed(gangs.make_failure(1))
     assert 143 == exit_of(one.ranks_ended((), 99.0)).code
+
+
+def test_a_stop_for_a_fault_of_the_pods_own_is_a_failure() -> None:
+    """The gang hears of it before it hears that this node leaves, and the Job gets a code that it counts."""
+    one = make_running()
+    fault = gangs.make_failure(1)._replace(kind="evicted", rank=None, exit_code=None, exception=None, detail="too much")
+    assert [
+        member.Tell(messages.Failed(0, root_cause.to_record(fault))),
+        member.Tell(messages.Leaving("SIGTERM")),
+        member.EndRanks(grace=True),
+    ] == one.asked_to_stop("SIGTERM", fault=fault)
+    end = exit_of(one.ranks_ended((), 99.0))
+    assert (80, "stopped", "evicted") == (end.code, end.verdict.outcome, end.verdict.first_failure.kind)
 
 
 def test_a_second_sigterm_takes_the_grace_away() -> None:

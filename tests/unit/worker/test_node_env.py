@@ -17,6 +17,10 @@ def test_the_environment_becomes_values(tmp_path: Path) -> None:
     assert ((), ()) == (node.fail_on, node.retry_on)
     codes = node_env.parse(workers.make_env(0, tmp_path, 29400, K8SDDP_FAIL_ON="3,137", K8SDDP_IGNORED_COUNT="2"))
     assert ((3, 137), 2) == (codes.fail_on, codes.ignored_count)
+    volumes = node_env.parse(
+        workers.make_env(0, tmp_path, 29400, K8SDDP_VOLUMES='[["scratch", "/scratch", 99]]')
+    ).volumes
+    assert (("scratch", "/scratch", 99),) == volumes
     assert (29401, 29410) == (node.http_port, node.first_master_port)
 
 
@@ -25,6 +29,7 @@ def test_the_environment_becomes_values(tmp_path: Path) -> None:
     [
         pytest.param("K8SDDP_NNODES", "two", "K8SDDP_NNODES='two' must be a whole number", id="no number"),
         pytest.param("K8SDDP_NNODES", "", "K8SDDP_NNODES is not set", id="empty"),
+        pytest.param("K8SDDP_VOLUMES", "[1]", "K8SDDP_VOLUMES=.* must be a list of", id="volumes"),
         pytest.param(
             "K8SDDP_LAUNCHER", "mpirun", "K8SDDP_LAUNCHER='mpirun' must be one of torchrun, direct, spawn", id="choice"
         ),
