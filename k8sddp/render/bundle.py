@@ -35,7 +35,7 @@ if sys.version_info < (3, 9):
 
 from k8sddp.worker import main
 
-sys.exit(main.main())
+main.run()
 """
 
 

@@ -1,7 +1,5 @@
 """`python -m k8sddp.worker train.py`: the same as the zip file in a pod, from a source tree or an installation."""
 
-import sys
-
 from k8sddp.worker import main
 
-sys.exit(main.main())
+main.run()

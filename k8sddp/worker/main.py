@@ -7,11 +7,12 @@ the user's or the cluster's to mend.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Optional
+from typing import NoReturn, Optional
 
 from . import code_zip, driver, preflight, root_cause, status
 from .contract import node_env
@@ -23,6 +24,24 @@ from .ranks.launcher import rank_env
 
 DRAIN_LIMIT = 5.0  # seconds for a slow reader of our stdout at the end
 STDOUT = 1
+
+
+def run() -> NoReturn:
+    """Run `main` and end this process with its exit code, whatever the container's environment wants of Python.
+
+    With PYTHONINSPECT sys.exit does not exit, and the process ends with 1; a stdout that cannot be flushed makes 120
+    of any code. So Python's own end is left out: `main` has left nothing for it to do. Warnings that PYTHONWARNINGS
+    makes errors of are meant for the ranks, which inherit it.
+    """
+    if sys.warnoptions:
+        import warnings
+
+        warnings.simplefilter("ignore")
+    code = main()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def main(argv: Optional[Sequence[str]] = None, environ: Optional[Mapping[str, str]] = None) -> int:
