@@ -2,8 +2,8 @@
 
 A fault of the user or of the cluster is one `error:` sentence without a traceback. Anything else is a bug of k8sddp:
 the traceback is shown, because it is what a report needs, and the last line says so. `K8SDDP_DEBUG=1` shows the
-traceback of every error. Exit codes: 0 done, 1 error, 2 usage or job.yaml, 4 timed out, 130 interrupted, 141 the
-reader of our output went away; `run` returns the job's own.
+traceback of every error. Exit codes: 0 done, 1 error, 2 usage or job.yaml, 4 timed out, 69 the job runs on and cannot
+be followed any more, 130 interrupted, 141 the reader of our output went away; `run` returns the job's own.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ Kubernetes Node never close its log.
 from __future__ import annotations
 
 import functools
-import math
 import queue
 import threading
 import time
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
     from k8sddp.manifest import Manifest
 
 LAST_WORDS: Final = 10.0
+LOOK_EVERY: Final = 1.0  # seconds between two looks whether the API server still answers
+AWAY_AFTER: Final = 5.0  # seconds without an answer after which it is said
 MAX_WAITING: Final = 1024  # lines read and not yet written: a slow terminal slows the reading, not our memory
 MAX_NODES: Final = 64  # each is a connection to the API server
 
@@ -35,6 +36,42 @@ def is_readable(pod: Manifest) -> bool:
         if container["name"] == constants.CONTAINER_NAME:
             return bool({"running", "terminated"} & set(container.get("state") or ()))
     return False
+
+
+class Begin(NamedTuple):
+    """Where the logs begin: the last `tail` lines that are wanted, or what is younger than `since` seconds."""
+
+    tail: int | None = None
+    since: float | None = None
+    wanted: Callable[[bytes], bool] = lambda _line: True
+
+
+class _Remark(NamedTuple):
+    """A sentence about a log."""
+
+    text: str
+
+
+class _Absence:
+    """Says once that the API server is away, and once that it is back."""
+
+    def __init__(self, connection: cluster.Cluster) -> None:
+        self._connection = connection
+        self._seconds = 0.0  # for which it was away when somebody looked last; 0 where that was not said
+
+    def look(self) -> str:
+        """Return the sentence to tell now, mostly none."""
+        away = self._connection.away
+        if away is None:
+            seconds, self._seconds = self._seconds, 0.0
+            return f"the API server answers again, after {seconds:.0f} s" if seconds else ""
+        seconds, why = away
+        is_new = not self._seconds
+        if seconds >= AWAY_AFTER:
+            self._seconds = seconds
+            if is_new:
+                return f"the API server does not answer since {seconds:.0f} s ({why}); the job runs on"
+        return ""
 
 
 class _LogEnded(NamedTuple):
@@ -51,7 +88,7 @@ class _Told(NamedTuple):
     at: tuple[object, ...]
 
 
-_News = bytes | _LogEnded | _Told | replacements.Answer | BaseException | tuple["plan.Snapshot"]
+_News = bytes | _Remark | _LogEnded | _Told | replacements.Answer | BaseException | tuple["plan.Snapshot"]
 
 
 class Follower:
@@ -64,8 +101,8 @@ class Follower:
         *,
         emit: Callable[[bytes], object],
         tell: Callable[[str], None],
-        tail: int | None = None,
-        since: float | None = None,
+        again: str,
+        begin: Begin = Begin(),  # noqa: B008  a value
         replace: bool = False,
     ) -> None:
         self._connection = connection
@@ -74,8 +111,9 @@ class Follower:
         self._name = name
         self._emit = emit
         self._tell = tell
-        self._tail = tail
-        self._since = since
+        self._begin = begin
+        self._again = again  # the command that follows the job once more
+        self._absence = _Absence(connection)
         self._inbox: queue.Queue[_News] = queue.Queue(MAX_WAITING)
         self._seen: set[str] = set()  # uids of the pods whose logs are or were read
         self._reading: set[str] = set()
@@ -86,7 +124,7 @@ class Follower:
     def follow(self, nodes: Sequence[int]) -> plan.JobStatus:
         """Return the status of the finished job when it, and the logs of `nodes`, have ended.
 
-        Raises NotFoundError when the job is deleted meanwhile, and the ClusterError that ends the watch.
+        Raises NotFoundError when the job is deleted meanwhile, and DetachedError when it cannot be watched any more.
         """
         from k8sddp import cluster
 
@@ -96,10 +134,14 @@ class Follower:
         deadline: float | None = None
         look_again: float | None = None
         while True:
-            match self._receive(min((one for one in (deadline, look_again) if one is not None), default=math.inf)):
+            self._say(self._absence.look())
+            soon = time.monotonic() + LOOK_EVERY
+            match self._receive(min(one for one in (deadline, look_again, soon) if one is not None)):
                 case bytes() as line:
                     self._show(line)
                     deadline = deadline and time.monotonic() + LAST_WORDS
+                case _Remark() as remark:
+                    self._tell(remark.text)
                 case _LogEnded() as end:
                     self._reading.discard(end.uid)
                     if end.fault:
@@ -127,7 +169,7 @@ class Follower:
         """Return what comes next, None where the time is up, or something is to be said."""
         until = min(deadline, self._narrator.due())
         try:
-            return self._inbox.get(timeout=None if until == math.inf else max(0.0, until - time.monotonic()))
+            return self._inbox.get(timeout=max(0.0, until - time.monotonic()))
         except queue.Empty:
             return None
 
@@ -199,6 +241,9 @@ class Follower:
         try:
             for snapshot in cluster.follow(self._connection, self._name):
                 self._inbox.put((snapshot,))
+        except errors.ClusterError as error:
+            sentence = f"{error}; {self._name} runs on, and `{self._again}` follows it again"
+            self._inbox.put(errors.DetachedError(sentence))
         except BaseException as error:  # raised again by the main thread
             self._inbox.put(error)
 
@@ -209,11 +254,15 @@ class Follower:
             self._reading.add(uid)
             _start(lambda: self._copy(name, uid))
 
+    def _remark(self, sentence: str) -> None:
+        self._inbox.put(_Remark(sentence))
+
     def _copy(self, pod: str, uid: str) -> None:
         from k8sddp import cluster
 
         try:
-            for line in cluster.logs(self._connection, pod, follow=True, tail=self._tail, since=self._since):
+            begin = self._begin._asdict()
+            for line in cluster.logs(self._connection, pod, follow=True, tell=self._remark, **begin):
                 self._inbox.put(line)
         except errors.ClusterError as error:
             self._inbox.put(_LogEnded(uid, f"the log of pod {pod} ends here: {error}"))

@@ -31,7 +31,9 @@ EXAMPLES = (
 @click.option("--node", type=int, metavar="N", help="The whole log of a node, every line with its rank.")
 @click.option("--all", "everything", is_flag=True, help="The whole logs of all nodes.")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job ends.")
-@click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Begin with the last N lines of each node.")
+@click.option(
+    "--tail", type=click.IntRange(min=0), metavar="N", help="Begin with the last N lines of the rank, or of each node."
+)
 @click.option("--since", callback=target.seconds, metavar="TIME", help="Only what is younger, as in 30s or 5m.")
 @target.options
 def command(
@@ -54,12 +56,17 @@ def command(
     assert job is not None
     shape = jobs.shape(job)
     nodes, emit = _chosen(shape, rank=rank, node=node, everything=everything)
+    begin = following.Begin(tail, since)
+    if node is None and not everything:
+        begin = begin._replace(wanted=rank_lines.belongs_to(rank or 0))
     if follow:
         if len(nodes) > following.MAX_NODES:
             raise errors.UsageError(f"-f follows at most {following.MAX_NODES} nodes at once; {name} has {len(nodes)}")
-        following.Follower(connection, name, emit=emit, tell=screen.note, tail=tail, since=since).follow(nodes)
+        again = at.command(f"logs {name} -f")
+        follower = following.Follower(connection, name, emit=emit, tell=screen.note, again=again, begin=begin)
+        follower.follow(nodes)
     else:
-        _print(connection, snapshot, name, nodes=nodes, emit=emit, tail=tail, since=since)
+        _print(connection, snapshot, name, nodes=nodes, emit=emit, begin=begin)
 
 
 def _chosen(
@@ -81,8 +88,7 @@ def _print(
     *,
     nodes: Sequence[int],
     emit: Callable[[bytes], object],
-    tail: int | None,
-    since: float | None,
+    begin: following.Begin,
 ) -> None:
     from k8sddp import cluster
     from k8sddp.plan import pods
@@ -94,7 +100,7 @@ def _print(
     for node in sorted({*nodes} - {*readable}):
         screen.note(f"node {node} has no log")
     for node in readable:
-        for line in cluster.logs(connection, newest[node]["metadata"]["name"], tail=tail, since=since):
+        for line in cluster.logs(connection, newest[node]["metadata"]["name"], **begin._asdict()):
             emit(line)
 
 

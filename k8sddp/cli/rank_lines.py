@@ -14,6 +14,16 @@ from typing import Final
 _MARKED: Final = re.compile(rb"\[(?:rank (\d+)|(k8sddp))\] ?")
 
 
+def belongs_to(rank: int) -> Callable[[bytes], bool]:
+    """Return a function that says whether a log line is shown on stdout for `rank`: its own, or without a mark."""
+
+    def belongs(line: bytes) -> bool:
+        marked = _MARKED.match(line)
+        return marked is None or (marked[2] is None and int(marked[1]) == rank)
+
+    return belongs
+
+
 def of_rank(rank: int, *, out: Callable[[bytes], None], remark: Callable[[str], None]) -> Callable[[bytes], bool]:
     """Return a function that takes log lines, without line ends, passes on what belongs to `rank`, and says whether."""
 

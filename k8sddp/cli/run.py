@@ -95,7 +95,8 @@ def _on_the_cluster(loaded: job_file.Loaded, chosen: target.Target, *, replace: 
     shown, said = _Shown(), remarks.Remarks(name)
     emit = rank_lines.of_rank(0, out=shown.line, remark=lambda line: _note(said.take(line)))
     try:
-        follower = following.Follower(connection, name, emit=emit, tell=screen.note, replace=replace_pods)
+        again = chosen.command(f"logs {name} -f")
+        follower = following.Follower(connection, name, emit=emit, tell=screen.note, again=again, replace=replace_pods)
         status = follower.follow([0])
     except KeyboardInterrupt:
         screen.note(f"detached; {name} runs on")

@@ -75,6 +75,12 @@ class Cluster:
         return self.transport.target.server
 
     @property
+    def away(self) -> tuple[float, str] | None:
+        """Return for how many seconds the API server has not answered, and why; None while it does."""
+        away = self.transport.away
+        return None if away is None else (self.transport.clock() - away.since, away.why)
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """Return every warning that the API server has sent so far, each once."""
         return answers.unique(self._warnings)

@@ -223,23 +223,37 @@ def _after_error(cluster: Cluster, path: str, state: Mapping[str, Any], version:
     return version
 
 
-def lines(cluster: Cluster, path: str, *, query: Query, silence: float, stop: Stop, retry: Retry) -> Iterator[bytes]:
-    """Yield the lines of a streamed answer; raises UnreachableError where it breaks off, within a line or between."""
+def lines(
+    cluster: Cluster,
+    path: str,
+    *,
+    query: Query,
+    silence: float,
+    stop: Stop,
+    retry: Retry,
+    rest: list[bytes] | None = None,
+) -> Iterator[bytes]:
+    """Yield the lines of a streamed answer; raises UnreachableError where it breaks off, within a line or between.
+
+    What stands after the last line end is a line too, unless the caller wants it apart, in `rest`.
+    """
     with cluster.transport.stream(path, query=query, silence=silence) as response:
         stop.reading(response)
         retry.opened()
-        rest = b""
+        unended = b""
         try:
             for chunk in response.stream(65536):
                 cluster.transport.heard()
-                *lines, rest = (rest + chunk).split(b"\n")
+                *lines, unended = (unended + chunk).split(b"\n")
                 yield from lines
         except answers.transport_errors() as fault:
             raise cluster.transport.stream_error(fault, silence=silence) from fault
         finally:
             stop.finished()
-        if rest:
-            yield rest
+        if unended and rest is not None:
+            rest.append(unended)
+        elif unended:
+            yield unended
 
 
 def selection(label_selector: str, field_selector: str) -> list[tuple[str, str]]:

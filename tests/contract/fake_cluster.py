@@ -186,6 +186,19 @@ class FakeCluster:
                 log.append((moment.strftime("%Y-%m-%dT%H:%M:%S.%f") + "000Z", line))
             self.store.changed.notify_all()
 
+    def write_stamped(self, pod: str, *lines: bytes) -> None:
+        """Add lines that carry their time stamps, whatever the clock of the pod's node says."""
+        with self.store.changed:
+            for line in lines:
+                stamp, _, text = line.partition(b" ")
+                self.log_of(pod).append((stamp.decode(), text))
+            self.store.changed.notify_all()
+
+    def rotate_log(self, pod: str) -> None:
+        """Put away what is in a container's log: the kubelet gives out the newest file only."""
+        with self.store.changed:
+            self.log_of(pod).clear()
+
 
 def _container(state: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": "worker", "image": "example.com/torch:1", "state": state}

@@ -89,7 +89,9 @@ def test_an_ended_pod_is_also_replaced_by_the_job() -> None:
 
 def follow(connection: Any, told: list[str], lines: list[bytes], *, replace: bool) -> threading.Thread:
     """Follow the job in a thread until it ends."""
-    follower = following.Follower(connection, "digits", emit=lines.append, tell=told.append, replace=replace)
+    follower = following.Follower(
+        connection, "digits", emit=lines.append, tell=told.append, again="k8sddp logs digits -f", replace=replace
+    )
     thread = threading.Thread(target=follower.follow, args=([0],), daemon=True)
     thread.start()
     return thread

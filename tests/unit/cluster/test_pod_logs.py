@@ -31,8 +31,8 @@ def test_log_has_its_lines_without_time_stamps(tmp_path: Path) -> None:
         assert expected == list(cluster.logs(connection, pod))
 
 
-def test_tail_is_passed_on(tmp_path: Path) -> None:
-    """The server counts the lines."""
+def test_tail_is_the_last_lines(tmp_path: Path) -> None:
+    """Of the whole log where no line is asked for above others."""
     with fake_and_cluster(tmp_path) as (fake, connection, _):
         pod = running_pod(fake, connection)
         fake.write_log(pod, b"1", b"2", b"3")
@@ -104,13 +104,6 @@ def test_script_that_says_nothing_is_followed_on(tmp_path: Path) -> None:
         time.now += streams.PATIENCE + 1
         assert [b"at last"] == list(log)
         timer.join()
-
-
-def test_message_of_the_kubelet_in_a_log_is_passed_on(tmp_path: Path) -> None:
-    """It has no time stamp."""
-    with fake_and_cluster(tmp_path) as (fake, connection, _):
-        fake.fail(Fault(status=200, body=b"unable to retrieve container logs for containerd://x"))
-        assert [b"unable to retrieve container logs for containerd://x"] == list(cluster.logs(connection, "p"))
 
 
 def test_log_of_an_unreachable_server_is_not_waited_for_at_first(tmp_path: Path) -> None:
