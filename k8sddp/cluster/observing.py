@@ -39,14 +39,14 @@ def jobs(cluster: Cluster) -> tuple[Manifest, ...]:
     return cluster.list("batch/v1", "Job", label_selector=constants.LABEL_JOB).items
 
 
-def events(cluster: Cluster, job: Manifest, pods: Iterable[Manifest]) -> tuple[Manifest, ...]:
-    """Return the events of the Job and of its pods that wait."""
+def events(cluster: Cluster, job: Manifest, pods: Iterable[Manifest], *, patient: bool = True) -> tuple[Manifest, ...]:
+    """Return the events of the Job and of its pods that wait; `patient` as for `Transport.request`."""
     asked: list[Ref] = [manifest.ref_of(job)]
     asked.extend([manifest.ref_of(pod) for pod in pods if pod_facts.needs_explanation(pod)][:MAX_PODS_ASKED])
     found: list[Manifest] = []
     for ref in asked:
         selector = f"involvedObject.kind={ref.kind},involvedObject.name={ref.name}"
-        found.extend(cluster.list("v1", "Event", field_selector=selector).items)
+        found.extend(cluster.list("v1", "Event", field_selector=selector, patient=patient).items)
     return tuple(found)
 
 

@@ -169,7 +169,7 @@ class _Explanations:
         if self._read_at is None or now - self._read_at >= EVENTS_EVERY:
             self._read_at = now
             with contextlib.suppress(errors.ClusterError):
-                self._events = observing.events(self._cluster, job, pods)
+                self._events = observing.events(self._cluster, job, pods, patient=False)
         return self._events
 
 

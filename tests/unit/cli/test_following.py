@@ -42,9 +42,9 @@ def test_an_absence_is_said_once_and_so_is_its_end() -> None:
 
 def hurry(connection: cluster.Cluster, *, times: float) -> None:
     """Let that many seconds pass in one, for this connection."""
-    began = time.monotonic()
+    began, never = time.monotonic(), threading.Event()
     connection.transport.clock = lambda: (time.monotonic() - began) * times
-    connection.transport.sleep = lambda seconds, woken: woken.wait(seconds / times)
+    connection.transport.sleep = lambda seconds, woken=never: woken.wait(seconds / times)
 
 
 def follow(connection: cluster.Cluster, told: list[str], lines: list[bytes]) -> tuple[threading.Thread, list[Any]]:
@@ -93,10 +93,11 @@ def test_an_api_server_that_stays_away_ends_the_command_and_not_the_job(tmp_path
     with fake_and_cluster(tmp_path) as (fake, connection, _):
         hurry(connection, times=200)
         apply(connection)
-        fake.run_pod(fake.pod("digits", 0))
-        told: list[str] = []
-        thread, ended = follow(connection, told, [])
-        until(lambda: any("waiting: " in one for one in told))
+        pod, lines = fake.pod("digits", 0), list[bytes]()
+        fake.run_pod(pod)
+        fake.write_log(pod, b"one")
+        thread, ended = follow(connection, [], lines)
+        until(lambda: lines == [b"one"])
         fake.dies_after(0)
         fake.cut()
         thread.join(60)
