@@ -198,6 +198,7 @@ class Transport:
         import urllib3
 
         authorization = self._authorization(client)
+        is_pods = "/proxy/" in url  # a pod that does not answer is no sign of an API server that does not
         try:
             response: urllib3.BaseHTTPResponse = client.rest_client.pool_manager.request(
                 method,
@@ -209,14 +210,15 @@ class Transport:
                 preload_content=False,
             )
         except answers.transport_errors() as fault:
-            self._note_away(answers.why_no_answer(fault))
+            if not is_pods:
+                self._note_away(answers.why_no_answer(fault))
             raise
         self._has_answered = True
-        # a JSON body is the API server's own: it says that somebody else, a kubelet, does not answer; so does /proxy/
-        silent = "/proxy/" not in url and "json" not in response.headers.get("Content-Type", "")
-        if response.status in _NO_ANSWER and silent:
+        # a JSON body is the API server's own: it says that somebody else, a kubelet, does not answer
+        silent = response.status in _NO_ANSWER and "json" not in response.headers.get("Content-Type", "")
+        if silent and not is_pods:
             self._note_away(f"{response.status} {response.reason or ''}".rstrip())
-        else:
+        elif not silent:
             self.heard()
         return response
 

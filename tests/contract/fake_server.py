@@ -106,7 +106,7 @@ class Handler(BaseHTTPRequestHandler):
         if answer is None:
             self._send(503, b"error trying to reach service: dial tcp: connect: connection refused")
         else:
-            self._send(200, answer)
+            self._send(200, answer() if callable(answer) else answer)
 
     def _list(self, kind: Kind, namespace: str, _name: str) -> None:
         if self.query.get("watch") == "true":

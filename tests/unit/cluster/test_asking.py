@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from k8sddp import cluster
+from k8sddp.cluster import asking
 from tests.contract.fake_cluster import FakeCluster, Fault
 from tests.unit.cluster.connected import fake_and_cluster
 from tests.unit.cluster.test_execution import apply
@@ -74,7 +76,7 @@ def test_a_pod_that_cannot_be_asked_costs_one_request(
     fake.fail(fault._replace(path="/proxy/"))
     assert ask(fake, connection) is None
     assert 1 == len(asked(fake))
-    assert getattr(connection.transport, "away", None) is None or fault.drop
+    assert connection.transport.away is None
 
 
 def test_a_pod_that_does_not_run_is_not_asked(tmp_path: Path) -> None:
@@ -86,3 +88,21 @@ def test_a_pod_that_does_not_run_is_not_asked(tmp_path: Path) -> None:
         assert ask(fake, connection) is None
         assert cluster.Asker(connection).ask(()) is None
         assert [] == asked(fake)
+
+
+def test_a_frozen_worker_is_soon_given_up_and_not_taken_for_an_api_server_that_is_away(
+    gang: tuple[FakeCluster, cluster.Cluster, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection stands and nothing comes: `run` must not say that the API server does not answer."""
+    fake, connection, first = gang
+    woken = threading.Event()
+
+    def hang() -> bytes:
+        woken.wait(30)
+        return b""
+
+    fake.answers[first, "/status"] = hang
+    monkeypatch.setattr(asking, "LIMIT", 0.2)
+    assert ask(fake, connection) is None
+    assert connection.transport.away is None
+    woken.set()
