@@ -11,7 +11,9 @@ import re
 from typing import Final
 
 _MARK: Final = "[k8sddp] "
-_ATTEMPT_ENDED: Final = re.compile(r"(attempt \d+ ended): (.*); ([^;]*(?:attempts used|not counted).*)", re.DOTALL)
+_ATTEMPT_ENDED: Final = re.compile(
+    r"(attempt \d+ ended): (.*)(?:; (\d+ of \d+ attempts used|a disruption, not counted)| \((not decided yet .*)\))"
+)
 _WAITING: Final = re.compile(r"waiting (?:\S+ )?for node")
 
 
@@ -31,7 +33,7 @@ class Remarks:
             return ""
         ended = _ATTEMPT_ENDED.fullmatch(text)
         if ended and ended[2] in self._said:
-            return f"{_MARK}{ended[1]}; {ended[3]}"
+            return f"{_MARK}{ended[1]}; {ended[3] or ended[4]}"
         self._said.add(text)
         return line
 

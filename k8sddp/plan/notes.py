@@ -18,7 +18,7 @@ from k8sddp.worker.contract import verdict as verdicts
 
 _MEANINGS: Final[Mapping[int, str]] = {
     exit_codes.FAILED: "a rank was killed, or its code is above 63",
-    exit_codes.INFRASTRUCTURE: "gave up waiting for the other nodes; not counted as a failure of the job",
+    exit_codes.INFRASTRUCTURE: "could not go on in this pod; its log says why",
     exit_codes.HANG: "the ranks made no progress",
     exit_codes.PREFLIGHT: "refused to start: the preflight found a fault",
     exit_codes.BAD_CONFIGURATION: "refused to start: the configuration is wrong",

@@ -257,14 +257,13 @@ class Member:
         return []
 
     def _summary(self, message: messages.Ended) -> str:
-        entry = message.entry
-        if entry.get("counted") is False:
-            account = "a disruption, not counted"
-        else:
-            account = "%d of %d attempts used" % (message.spent, self._max_attempts)
-            if entry.get("counted") is None:
-                account += "; whether this one counts is not known yet"
-        return "attempt %d ended: %s; %s" % (message.attempt, entry.get("message"), account)
+        counted = message.entry.get("counted")
+        ended = "attempt %d ended: %s" % (message.attempt, message.entry.get("message"))
+        if counted is None:
+            used = "%d of %d used so far" % (message.spent, self._max_attempts)
+            return "%s (not decided yet whether this attempt counts; %s)" % (ended, used)
+        used = "%d of %d attempts used" % (message.spent, self._max_attempts)
+        return "%s; %s" % (ended, used if counted else "a disruption, not counted")
 
     def _report(self, message: messages.Message) -> list[Effect]:
         return [Tell(message)] if self._state == RUNNING and not self._ranks_done else []

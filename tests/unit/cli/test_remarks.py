@@ -18,6 +18,8 @@ def test_a_failure_is_told_at_once_and_not_again_when_its_attempt_ends() -> None
     ended = f"attempt 0 ended: {RAISED}; 1 of 6 attempts used"
     assert [f"[k8sddp] {RAISED}", "[k8sddp] attempt 0 ended; 1 of 6 attempts used"] == shown(RAISED, ended)
     assert [f"[k8sddp] {ended}"] == shown(ended)  # it failed on another node
+    open_end = "not decided yet whether this attempt counts; 0 of 6 used so far"
+    assert f"[k8sddp] attempt 0 ended; {open_end}" == shown(RAISED, f"attempt 0 ended: {RAISED} ({open_end})")[1]
 
 
 def test_the_jobs_end_is_left_to_the_last_line() -> None:

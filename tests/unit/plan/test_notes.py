@@ -34,7 +34,7 @@ SUPERSEDED = json.dumps(
         ("exit code 64: a rank was killed, or its code is above 63",
          make_ended_pod(1, exit_code=64, message=make_verdict())),
         ("exit code 7", make_ended_pod(1, exit_code=7, message=make_verdict())),
-        ("exit code 75: gave up waiting for the other nodes; not counted as a failure of the job",
+        ("exit code 75: could not go on in this pod; its log says why",
          make_ended_pod(0, exit_code=75)),
         ("exit code 143: asked to stop", make_ended_pod(0, exit_code=143)),
         ("exit code 80: a volume of the pod holds more than it may", make_ended_pod(0, exit_code=80)),

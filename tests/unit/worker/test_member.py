@@ -54,6 +54,20 @@ def test_a_new_coordinator_hears_what_the_member_remembers() -> None:
     assert expected == memory.from_record(told.message.memory)
 
 
+@pytest.mark.parametrize(
+    ("counted", "account"),
+    [
+        (True, "; 1 of 4 attempts used"),
+        (False, "; a disruption, not counted"),
+        (None, " (not decided yet whether this attempt counts; 1 of 4 used so far)"),
+    ],
+)
+def test_an_attempts_end_is_told_with_what_it_costs(counted: bool | None, account: str) -> None:
+    """Who reads one line knows whether the budget has shrunk."""
+    note, _ = make_running().received(messages.Ended(0, memory.entry(0, counted, "it broke"), 1, (), False), 5.0)
+    assert f"attempt 0 ended: it broke{account}" == note.text
+
+
 def test_an_attempt_that_ended_is_followed_by_the_next() -> None:
     """Ranks end, the coordinator hears so, and the next number starts; the same number does not."""
     one = make_running()
