@@ -14,10 +14,11 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from k8sddp import constants, errors
 from k8sddp.cli import jobs, narration, remarks, replacements
+from k8sddp.cli.stamps import Stamps
 
 if TYPE_CHECKING:
     from k8sddp import cluster, plan
@@ -103,6 +104,7 @@ class Follower:
         tell: Callable[[str], None],
         again: str,
         begin: Begin = Begin(),  # noqa: B008  a value
+        stamps: Stamps | None = None,
         replace: bool = False,
     ) -> None:
         self._connection = connection
@@ -112,6 +114,7 @@ class Follower:
         self._emit = emit
         self._tell = tell
         self._begin = begin
+        self._stamps = stamps  # hears each line with its time stamp, before `emit` gets it without
         self._again = again  # the command that follows the job once more
         self._absence = _Absence(connection)
         self._inbox: queue.Queue[_News] = queue.Queue(MAX_WAITING)
@@ -159,6 +162,8 @@ class Follower:
                     deadline = time.monotonic() + LAST_WORDS if status.finished else None
                 case BaseException() as fault:
                     raise fault
+                case None if self._stamps is not None:
+                    self._stamps.idle()
             if self._latest is not None and look_again is not None and time.monotonic() >= look_again:
                 look_again = self._replace_lost(self._latest)  # not for every line of a log: it reads all pods
             self._narrate()
@@ -174,6 +179,8 @@ class Follower:
             return None
 
     def _show(self, line: bytes) -> None:
+        if self._stamps is not None:
+            line = self._stamps.take(line)
         if self._emit(line) is not False:
             self._narrator.shown(now=time.monotonic(), by_rank=not remarks.is_remark(line))
 
@@ -261,8 +268,12 @@ class Follower:
         from k8sddp import cluster
 
         try:
-            begin = self._begin._asdict()
-            for line in cluster.logs(self._connection, pod, follow=True, tell=self._remark, **begin):
+            options: dict[str, Any] = {
+                **self._begin._asdict(),
+                "stamps": self._stamps is not None,
+                "tell": self._remark,
+            }
+            for line in cluster.logs(self._connection, pod, follow=True, **options):
                 self._inbox.put(line)
         except errors.ClusterError as error:
             self._inbox.put(_LogEnded(uid, f"the log of pod {pod} ends here: {error}"))

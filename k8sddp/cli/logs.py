@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from k8sddp import errors
-from k8sddp.cli import following, jobs, rank_lines, screen, target, usage
+from k8sddp.cli import following, jobs, rank_lines, screen, stamps, target, usage
 
 if TYPE_CHECKING:
     from k8sddp import cluster, plan
@@ -23,6 +23,7 @@ EXAMPLES = (
     usage.Example("what rank 5 printed", "logs digits --rank 5"),
     usage.Example("the last lines of every rank", "logs digits --all --tail 20"),
 )
+TIMESTAMPS_HELP = "Show before each line when it was printed, in UTC."
 
 
 @click.command(cls=usage.Examples, examples=EXAMPLES)
@@ -35,6 +36,7 @@ EXAMPLES = (
     "--tail", type=click.IntRange(min=0), metavar="N", help="Begin with the last N lines of the rank, or of each node."
 )
 @click.option("--since", callback=target.seconds, metavar="TIME", help="Only what is younger, as in 30s or 5m.")
+@click.option("--timestamps", is_flag=True, help=TIMESTAMPS_HELP)
 @target.options
 def command(
     name: str,
@@ -44,6 +46,7 @@ def command(
     follow: bool,
     tail: int | None,
     since: float | None,
+    timestamps: bool,
     at: target.Target,
 ) -> None:
     """Show what the ranks print."""
@@ -55,7 +58,8 @@ def command(
     job = snapshot.indexed_job(name)
     assert job is not None
     shape = jobs.shape(job)
-    nodes, emit = _chosen(shape, rank=rank, node=node, everything=everything)
+    shown = stamps.Stamps(shown=timestamps)
+    nodes, emit = _chosen(shape, shown, rank=rank, node=node, everything=everything)
     begin = following.Begin(tail, since)
     if node is None and not everything:
         begin = begin._replace(wanted=rank_lines.belongs_to(rank or 0))
@@ -63,22 +67,23 @@ def command(
         if len(nodes) > following.MAX_NODES:
             raise errors.UsageError(f"-f follows at most {following.MAX_NODES} nodes at once; {name} has {len(nodes)}")
         again = at.command(f"logs {name} -f")
-        follower = following.Follower(connection, name, emit=emit, tell=screen.note, again=again, begin=begin)
-        follower.follow(nodes)
+        following.Follower(connection, name, emit=emit, tell=shown.tell, again=again, begin=begin, stamps=shown).follow(
+            nodes
+        )
     else:
-        _print(connection, snapshot, name, nodes=nodes, emit=emit, begin=begin)
+        _print(connection, snapshot, name, nodes=nodes, emit=lambda line: emit(shown.take(line)), begin=begin)
 
 
 def _chosen(
-    shape: jobs.Shape, *, rank: int | None, node: int | None, everything: bool
+    shape: jobs.Shape, shown: stamps.Stamps, *, rank: int | None, node: int | None, everything: bool
 ) -> tuple[Sequence[int], Callable[[bytes], object]]:
     """Return the nodes whose logs are read, and what is done with a line."""
     if everything:
-        return range(shape.nnodes), screen.line
+        return range(shape.nnodes), shown.line
     if node is not None:
-        return [shape.check_node(node)], screen.line
+        return [shape.check_node(node)], shown.line
     rank = rank or 0
-    return [shape.check_rank(rank)], rank_lines.of_rank(rank, out=screen.line, remark=screen.note)
+    return [shape.check_rank(rank)], rank_lines.of_rank(rank, out=shown.line, remark=shown.note)
 
 
 def _print(
@@ -100,7 +105,7 @@ def _print(
     for node in sorted({*nodes} - {*readable}):
         screen.note(f"node {node} has no log")
     for node in readable:
-        for line in cluster.logs(connection, newest[node]["metadata"]["name"], **begin._asdict()):
+        for line in cluster.logs(connection, newest[node]["metadata"]["name"], stamps=True, **begin._asdict()):
             emit(line)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from k8sddp import errors
-from k8sddp.cli import apply, following, job_file, rank_lines, remarks, screen, target, usage
+from k8sddp.cli import apply, following, job_file, jobs, logs, rank_lines, remarks, screen, stamps, target, usage
 
 if TYPE_CHECKING:
     from k8sddp import cluster, plan
@@ -42,6 +42,7 @@ EXAMPLES = (
 @click.option("--fault", "wanted", metavar="FAULT", multiple=True, help=FAULT_HELP)
 @click.option("--replace", is_flag=True, help=apply.REPLACE_HELP)
 @click.option("--no-replace", is_flag=True, help="Leave lost pods to the Job and its back-off of 10 s and more.")
+@click.option("--timestamps", is_flag=True, help=logs.TIMESTAMPS_HELP)
 @target.options
 def command(
     file: str,
@@ -50,20 +51,22 @@ def command(
     wanted: tuple[str, ...],
     replace: bool,
     no_replace: bool,
+    timestamps: bool,
     at: target.Target,
 ) -> int:
     """Train, show rank 0's output, end with the job's exit code."""
     if here:
-        if replace or no_replace or at != target.Target():
+        if replace or no_replace or timestamps or at != target.Target():
             raise errors.UsageError(
-                "--replace, --no-replace and the options that name a cluster are not for --local; leave them out"
+                "--replace, --no-replace, --timestamps and the options that name a cluster are not for --local; "
+                "leave them out"
             )
         return _on_this_machine(job_file.load(file), work_dir or DEFAULT_WORK_DIR, wanted)
     if wanted:
         raise errors.UsageError("--fault is for --local; on a cluster, `kubectl delete pod` takes a node away")
     if work_dir:
         raise errors.UsageError("--work-dir is for --local; on a cluster, volumes are in the job file")
-    return _on_the_cluster(job_file.load(file), at, replace=replace, replace_pods=not no_replace)
+    return _on_the_cluster(job_file.load(file), at, replace=replace, replace_pods=not no_replace, timestamps=timestamps)
 
 
 def _on_this_machine(loaded: job_file.Loaded, work_dir: str, wanted: Sequence[str]) -> int:
@@ -86,18 +89,22 @@ def _on_this_machine(loaded: job_file.Loaded, work_dir: str, wanted: Sequence[st
     return result.exit_code
 
 
-def _on_the_cluster(loaded: job_file.Loaded, chosen: target.Target, *, replace: bool, replace_pods: bool) -> int:
+def _on_the_cluster(
+    loaded: job_file.Loaded, chosen: target.Target, *, replace: bool, replace_pods: bool, timestamps: bool
+) -> int:
     name = loaded.job.name
     chosen = chosen.for_job(loaded.source, loaded.job.namespace)
     screen.note(loaded.summary())
     connection = chosen.connect()
-    _submit(loaded, connection, replace=replace)
-    shown, said = _Shown(), remarks.Remarks(name)
-    emit = rank_lines.of_rank(0, out=shown.line, remark=lambda line: _note(said.take(line)))
+    is_new = _submit(loaded, connection, replace=replace)
+    clock = stamps.Stamps(shown=timestamps, attached=None if is_new else jobs.now())
+    shown = _Shown(clock, remarks.Remarks(name))
+    emit = rank_lines.of_rank(0, out=shown.line, remark=shown.remark)
+    again = chosen.command(f"logs {name} -f")
     try:
-        again = chosen.command(f"logs {name} -f")
-        follower = following.Follower(connection, name, emit=emit, tell=screen.note, again=again, replace=replace_pods)
-        status = follower.follow([0])
+        status = following.Follower(
+            connection, name, emit=emit, tell=clock.tell, again=again, stamps=clock, replace=replace_pods
+        ).follow([0])
     except KeyboardInterrupt:
         screen.note(f"detached; {name} runs on")
         screen.hint(f"come back with: {chosen.command(f'logs {name} -f')}")
@@ -106,8 +113,11 @@ def _on_the_cluster(loaded: job_file.Loaded, chosen: target.Target, *, replace: 
     return _tell_end(status, chosen, shown)
 
 
-def _submit(loaded: job_file.Loaded, connection: cluster.Cluster, *, replace: bool) -> None:
-    """Bring the job to the cluster; what was made with it is said in its own line, what takes time at once."""
+def _submit(loaded: job_file.Loaded, connection: cluster.Cluster, *, replace: bool) -> bool:
+    """Bring the job to the cluster and return whether it is new.
+
+    What was made with it is said in its own line, what takes time at once.
+    """
     lines: list[str] = []
 
     def report(line: str) -> None:
@@ -124,22 +134,26 @@ def _submit(loaded: job_file.Loaded, connection: cluster.Cluster, *, replace: bo
         if not line.endswith(f" {outcome}"):
             screen.note(line)
     screen.note(f"{job} ({', '.join(dict.fromkeys(alike))})" if alike and outcome == "created" else job)
-
-
-def _note(text: str) -> None:
-    if text:
-        screen.note(text)
+    return outcome == "created"
 
 
 class _Shown:
     """What rank 0 has printed last: a traceback that stands on the screen is not printed again."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: stamps.Stamps, said: remarks.Remarks) -> None:
+        self._clock = clock
+        self._said = said
         self._last: collections.deque[str] = collections.deque(maxlen=LAST_LINES)
+
+    def remark(self, line: str) -> None:
+        """Print what is new in a remark of the worker's."""
+        text = self._said.take(line)
+        if text:
+            self._clock.note(text)
 
     def line(self, line: bytes) -> None:
         """Print a line, and remember it."""
-        screen.line(line)
+        self._clock.line(line)
         self._last.append(line.decode("utf-8", "replace").strip())
 
     def holds(self, text: str) -> bool:

@@ -49,12 +49,13 @@ def logs(
     since: float | None = None,
     tail: int | None = None,
     wanted: Callable[[bytes], bool] = lambda _line: True,
+    stamps: bool = False,
     tell: Callable[[str], None] = lambda _sentence: None,
     previous: bool = False,
     silence: float = SILENCE,
     stop: Stop | None = None,
 ) -> Iterator[bytes]:
-    """Yield the log's lines without their line ends.
+    """Yield the log's lines without their line ends, and with their time stamps if `stamps`.
 
     With `follow` it waits for the container to start and ends with the container. `since` is in seconds; `tail` is a
     number of lines, of those alone that are `wanted`. `tell` hears where a followed log cannot be had for long. Raises
@@ -67,6 +68,7 @@ def logs(
     reader.has_ended = not follow
     reader.begin_with(tail, wanted)
     reader.tell = tell
+    reader.stamps = stamps
     while not stop.is_set() and not reader.is_done:
         try:
             yield from reader.read()
@@ -102,6 +104,7 @@ class _Reader:
         self._is_said = False
         self.has_ended = False  # the container has: what is there now is all there will be
         self.is_done = False
+        self.stamps = False
         self.tell: Callable[[str], None] = lambda _sentence: None
 
     def begin_with(self, tail: int | None, wanted: Callable[[bytes], bool]) -> None:
@@ -187,7 +190,7 @@ class _Reader:
     def _given_out(self, lines: Iterator[bytes] | list[bytes]) -> Iterator[bytes]:
         for line in lines:
             self._position.note(line)
-            yield _text(line)
+            yield line if self.stamps else _text(line)
 
     def _lines(self, query: Query, *, final: bool) -> Iterator[bytes]:
         """Yield the log's whole lines with their stamps, and at its end the rest; raises what the kubelet says."""

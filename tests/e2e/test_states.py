@@ -113,7 +113,8 @@ def test_run_explains_a_silent_log_and_a_complete_job_is_ready(user: User, tmp_p
     (quiet, *_) = [line for line in ran.err.splitlines() if line.startswith("no output for ")]
     assert ": attempt 0, rank 0 " in quiet
     assert f"job.batch/{name} created (service, configmap, networkpolicy)" in ran.err.splitlines()
-    (end,) = [index for index, line in enumerate(ran.err.splitlines()) if f"{name} complete" in line]
-    assert len(ran.err.splitlines()) == end + 1
+    _, end, after = ran.err.partition(f"{name} complete after ")
+    assert end
+    assert "waiting" not in after
     assert [name, "Complete", "2/2", "0"] == user.k8sddp("get").out.splitlines()[1].split()[:4]
     assert "waiting" not in user.k8sddp("get", name).out

@@ -222,6 +222,28 @@ def test_logs_shows_one_rank_one_node_or_all(user: User) -> None:
     assert "--rank 7: digits has ranks 0 to 1" == user.refused("logs", "digits", "--rank", "7", code=2)
 
 
+def test_logs_shows_time_stamps_on_request(user: User) -> None:
+    """Of a rank's lines and of the worker's remarks; kubectl has the same option."""
+    user.says("apply", "job.yaml")
+    user.fake.run_pod(user.pods()[0])
+    user.fake.write_log(user.pods()[0], b"[k8sddp] node 0 of 2", b"[rank 0] epoch 1", b"[rank 1] not mine")
+    remark, line = "2026-11-24T00:00:00.000Z [k8sddp] node 0 of 2\n", "2026-11-24T00:00:00.001Z epoch 1\n"
+    assert (0, line, remark) == user.says("logs", "digits", "--timestamps")
+
+
+def test_run_of_a_job_that_runs_marks_where_its_past_ends(user: User) -> None:
+    """All that was printed before comes at once."""
+    user.says("apply", "job.yaml")
+    user.trains()
+    user.fake.write_log(user.pods()[0], b"[rank 0] long ago")
+    with user.starts("run", "job.yaml", "--timestamps") as process:
+        assert "Z: the lines above are older ---" in read_until(process, "--- attached at 20")
+        user.fake.end_container(user.pods()[0], 0)
+        assert 0 == process.wait(timeout=20)
+        assert process.stdout is not None
+        assert "2026-11-24T00:00:00.000Z long ago\n" == process.stdout.read()
+
+
 def test_delete_removes_everything_and_names_what_is_there(user: User) -> None:
     """Nothing is left; a wrong name is answered with the right ones."""
     user.says("apply", "job.yaml")
