@@ -182,12 +182,14 @@ def _pending(pod: Manifest) -> Reason | None:
 
 def _not_ready(pod: Manifest, nnodes: int, progress: Progress | None) -> Reason | None:
     """Return why a pod that runs takes no part in an attempt: best what node 0 says, else what its object shows."""
-    if pod_facts.phase(pod) != "Running" or pod_facts.is_ready(pod):
+    if pod_facts.phase(pod) != "Running":
         return None
-    index = pod_facts.index_of(pod)
+    said = progress.nodes.get(pod_facts.index_of(pod)) if progress else None
+    if pod_facts.is_ready(pod):  # its kubelet asks every half minute at most
+        silent = "node 0 does not hear of it any more: its worker is stopped, or cut off from node 0"
+        return Reason(silent, None, USUAL) if said == "missing" else None
     lost = pod_facts.was_ready(pod)
     since = pod_facts.not_ready_since(pod) if lost else pod_facts.started_at(pod)
-    said = progress.nodes.get(index) if progress else None
     if said in (TRAINING, "complete") or (said == "waiting" and progress and "missing" in progress.nodes.values()):
         return None  # the kubelet has not looked since; or it waits for another node, which is named
     if said == "missing":

@@ -327,6 +327,12 @@ def test_what_node_0_says_is_believed_over_what_the_pods_look_like(expected: str
     assert expected == reason(not_ready(0), not_ready(1), told=told)
 
 
+def test_a_node_that_only_its_kubelet_takes_for_well_is_named() -> None:
+    """Frozen or cut off: node 0 has noticed within seconds, the next probe comes later."""
+    said = reason(not_ready(0, since=LATER), make_pod(1), told={0: "waiting", 1: "missing"})
+    assert said.startswith("node 1 (pod digits-1-abcde): node 0 does not hear of it any more")
+
+
 def test_a_node_without_a_pod_is_named_and_not_the_one_that_waits_for_it() -> None:
     """Node 0 says that node 1 is missing, and there is no pod that could come."""
     assert reason(not_ready(0), told={0: "waiting", 1: "missing"}).startswith("node 1: no pod yet")
