@@ -35,6 +35,7 @@ ANNOTATION_VERSION: Final = f"{API_GROUP}/version"  # of the k8sddp that rendere
 ANNOTATION_SPEC: Final = f"{API_GROUP}/spec"  # the user's spec as JSON: what a second apply is compared with
 ANNOTATION_SPEC_DIGEST: Final = f"{API_GROUP}/spec-digest"
 ANNOTATION_CODE_DIGEST: Final = f"{API_GROUP}/code-digest"
+ANNOTATION_FIRST_FAILURE: Final = f"{API_GROUP}/first-failure"  # of a failed Job, in one sentence
 ANNOTATION_INCOMPLETE: Final = f"{API_GROUP}/incomplete"  # created, children not yet all there: the next apply finishes
 
 CONTAINER_NAME: Final = "worker"

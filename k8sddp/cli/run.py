@@ -110,7 +110,23 @@ def _on_the_cluster(
         screen.hint(f"come back with: {chosen.command(f'logs {name} -f')}")
         screen.hint(f"end it with: {chosen.command(f'delete {name}')}")
         raise
-    return _tell_end(status, chosen, shown)
+    code = _tell_end(status, chosen, shown)
+    _mark(connection, status)
+    return code
+
+
+def _mark(connection: cluster.Cluster, status: plan.JobStatus) -> None:
+    """Write the first failure on the Job, for those who have only kubectl; the run's end stands without it."""
+    from k8sddp.manifest import Ref
+    from k8sddp.plan import annotating
+
+    try:
+        job = connection.get(Ref("batch/v1", "Job", status.name), patient=False)
+        note = annotating.first_failure(job, status) if job else None
+        if note:
+            connection.apply(note, field_manager=annotating.FIELD_MANAGER, force=True, observed_version="")
+    except errors.ClusterError as fault:
+        screen.note(f"the Job could not be marked with its first failure: {fault}")
 
 
 def _submit(loaded: job_file.Loaded, connection: cluster.Cluster, *, replace: bool) -> bool:

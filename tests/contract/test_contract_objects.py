@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from k8sddp import cluster, errors
+from k8sddp import cluster, constants, errors
 from k8sddp.manifest import ref_of
+from k8sddp.plan import annotating
 from tests.contract.under_test import UnderTest
 
 
@@ -163,3 +164,24 @@ def test_log_of_a_pod_that_does_not_exist_is_not_found(cluster_under_test: Under
 def test_server_version_is_read(cluster_under_test: UnderTest) -> None:
     """It is at least the minimum, or the suite means nothing."""
     assert cluster_under_test.connect().server_version() >= (1, 33)
+
+
+def test_a_job_is_marked_and_a_namesake_is_not(cluster_under_test: UnderTest) -> None:
+    """The first failure is a field of its own manager: one apply with the uid sets it, and changes nothing else."""
+    connection = cluster_under_test.connect()
+    job = next(one for one in cluster_under_test.objects() if one["kind"] == "Job")
+    stored = connection.apply(job).manifest
+    metadata = {"name": stored["metadata"]["name"], "annotations": {constants.ANNOTATION_FIRST_FAILURE: "rank 1 ..."}}
+
+    def mark(uid: str) -> Any:
+        note = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {**metadata, "uid": uid}}
+        return connection.apply(note, field_manager=annotating.FIELD_MANAGER, force=True, observed_version="").manifest
+
+    marked = mark(stored["metadata"]["uid"])
+    assert "rank 1 ..." == marked["metadata"]["annotations"].pop(constants.ANNOTATION_FIRST_FAILURE)
+    assert (stored["metadata"]["annotations"], stored["spec"]) == (marked["metadata"]["annotations"], marked["spec"])
+    after = connection.apply(job).manifest
+    assert "rank 1 ..." == after["metadata"]["annotations"][constants.ANNOTATION_FIRST_FAILURE]
+    with pytest.raises(errors.ClusterError):
+        mark("00000000-0000-4000-8000-000000000000")
+    connection.delete(ref_of(stored))

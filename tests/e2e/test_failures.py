@@ -57,6 +57,17 @@ def test_the_rank_that_raised_is_named_and_not_the_one_that_waited_for_it(user: 
     conditions = {one["type"]: one for one in user.object("job", "raises")["status"]["conditions"]}
     assert "PodFailurePolicy" == conditions["Failed"]["reason"]
     assert "exit code 1 " in conditions["Failed"]["message"]
+    assert sentence == user.object("job", "raises")["metadata"]["annotations"]["k8sddp.dev/first-failure"]
+
+
+def test_an_interpreter_that_the_image_lacks_is_named_with_the_remedy(user: User, tmp_path: Path) -> None:
+    """The kubelet's sentence is told to its end, where runc's reason stands."""
+    file = jobs.write(tmp_path, "lacks", jobs.HOLD, image=user.cluster.image, nnodes=1, python="python9", **ONCE)
+    ran = user.k8sddp("run", str(file))
+    assert ran.code not in (0, 130)
+    (end,) = [line for line in ran.err.splitlines() if "lacks failed after " in line]
+    reason = 'exec: "python9": executable file not found in $PATH'
+    assert f"{reason}): set spec.python to the image's interpreter, or env.PATH" in end, ran.err
 
 
 def test_run_ends_with_the_exit_code_of_the_script(user: User, tmp_path: Path) -> None:

@@ -204,6 +204,8 @@ def test_run_says_what_was_made_in_one_line_and_the_end_once(user: User) -> None
     (end,) = [one for one in rest if "bad batch" in one]
     assert end.startswith("digits failed after ")
     assert end.endswith(f": {sentence}; 4 of 4 attempts used")
+    job = json.loads(user.says("get", "digits", "-o", "json").out)
+    assert sentence == job["metadata"]["annotations"]["k8sddp.dev/first-failure"]
 
 
 def test_logs_shows_one_rank_one_node_or_all(user: User) -> None:
