@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from k8sddp.plan import failure_policy
 from k8sddp.worker.contract import exit_codes
 
 # Reasons of the Job's conditions, as Kubernetes spells them
@@ -78,7 +79,7 @@ def replacement(job_spec: Mapping[str, Any], ends: Sequence[End]) -> Replacement
     if last.code == 0 or last in _index_failures(job_spec, ends):
         return None
     before = [end for end in ends if end.index == last.index]
-    ignored = sum(_action(job_spec, end) == "Ignore" for end in before)
+    ignored = sum(_action(job_spec, end) == failure_policy.IGNORE for end in before)
     delay = min(MAX_DELAY, FIRST_DELAY * 2 ** min(len(before) - 1, 16))
     if last.code == exit_codes.FOLLOWER_LEAVES:
         delay = max(delay, LEAVING_DELAY)
@@ -86,10 +87,10 @@ def replacement(job_spec: Mapping[str, Any], ends: Sequence[End]) -> Replacement
 
 
 def _failed(job_spec: Mapping[str, Any], ends: Sequence[End], *, completions: int) -> Decision | None:
-    final = next((end for end in ends if _action(job_spec, end) == "FailJob"), None)
+    final = next((end for end in ends if _action(job_spec, end) == failure_policy.FAIL_JOB), None)
     if final is not None:
         return Decision(complete=False, reason=POD_FAILURE_POLICY, end=final)
-    counted = [end for end in ends if _action(job_spec, end) == "Count"]
+    counted = [end for end in ends if _action(job_spec, end) == failure_policy.COUNT]
     has_limit = job_spec.get("backoffLimitPerIndex") is None
     if has_limit and len(counted) > job_spec.get("backoffLimit", _DEFAULT_BACKOFF_LIMIT):
         return Decision(complete=False, reason=BACKOFF_LIMIT, end=counted[-1])
@@ -108,8 +109,10 @@ def _index_failures(job_spec: Mapping[str, Any], ends: Sequence[End]) -> list[En
     found: list[End] = []
     for end in ends:
         action = _action(job_spec, end)
-        counted[end.index] = counted.get(end.index, 0) + (action == "Count")
-        if action == "FailIndex" or (action == "Count" and limit is not None and counted[end.index] > limit):
+        counted[end.index] = counted.get(end.index, 0) + (action == failure_policy.COUNT)
+        if action == failure_policy.FAIL_INDEX or (
+            action == failure_policy.COUNT and limit is not None and counted[end.index] > limit
+        ):
             found.append(end)
     return found
 
@@ -126,17 +129,9 @@ def _complete(job_spec: Mapping[str, Any], ends: Sequence[End], *, completions: 
 
 
 def _action(job_spec: Mapping[str, Any], end: End) -> str:
-    """Return what the first rule that matches a failed pod says, Count where none does; empty for a success."""
-    if end.code == 0:
-        return ""
-    for rule in (job_spec.get("podFailurePolicy") or {}).get("rules") or ():
-        conditions = {condition["type"] for condition in rule.get("onPodConditions") or ()}
-        codes = rule.get("onExitCodes")
-        if end.disrupted and DISRUPTION in conditions:
-            return str(rule["action"])
-        if codes and (end.code in codes["values"]) == (codes["operator"] == "In"):
-            return str(rule["action"])
-    return "Count"
+    """Return what the Job does about a failed pod; empty for a success."""
+    conditions = {(DISRUPTION, "True")} if end.disrupted else set()
+    return failure_policy.action(job_spec, exit_code=end.code, conditions=conditions) if end.code else ""
 
 
 def _indexes(text: str) -> Iterator[int]:

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from k8sddp import constants, manifest
 from k8sddp.manifest import Manifest
-from k8sddp.plan import failures
+from k8sddp.plan import failure_policy, failures
 from k8sddp.plan import pods as pod_facts
 
 FINALIZER: Final = "batch.kubernetes.io/job-tracking"
@@ -80,7 +80,7 @@ def is_replaced(job: Manifest, pod: Manifest) -> bool:
 
 def is_ignored(job: Manifest, pod: Manifest) -> bool:
     """Return whether the Job counts no failure for the end of this pod (its podFailurePolicy, `Ignore`)."""
-    return _action(job, pod) == "Ignore"
+    return _action(job, pod) == failure_policy.IGNORE
 
 
 def may_be_replaced(job: Manifest, pod: Manifest) -> bool:
@@ -89,10 +89,10 @@ def may_be_replaced(job: Manifest, pod: Manifest) -> bool:
     A follower leaves with the same code when the gang failed and when it was stopped: its verdict tells which.
     """
     action = _action(job, pod)
-    if action in ("FailJob", "FailIndex") or failures.has_last_word(pod):
+    if action in (failure_policy.FAIL_JOB, failure_policy.FAIL_INDEX) or failures.has_last_word(pod):
         return False  # the gang has its end; a newcomer would only be sent away
     limit = job["spec"].get("backoffLimitPerIndex")
-    return action == "Ignore" or limit is None or counts(job, pod)[0] <= int(limit)
+    return action == failure_policy.IGNORE or limit is None or counts(job, pod)[0] <= int(limit)
 
 
 def may_be_stuck(pod: Manifest) -> bool:
@@ -156,22 +156,9 @@ def _is_urgent(pod: Manifest) -> bool:
 
 
 def _action(job: Manifest, pod: Manifest) -> str:
-    """Return what the first rule of the pod failure policy that matches says, Count where none does."""
-    for rule in (job["spec"].get("podFailurePolicy") or {}).get("rules") or ():
-        conditions = rule.get("onPodConditions") or ()
-        if any(_has(pod, condition) for condition in conditions) or _ended_as(pod, rule.get("onExitCodes")):
-            return str(rule["action"])
-    return "Count"
-
-
-def _has(pod: Manifest, wanted: Mapping[str, Any]) -> bool:
-    key = (wanted.get("type"), wanted.get("status", "True"))
-    return any(key == (one.get("type"), one.get("status")) for one in (pod.get("status") or {}).get("conditions") or ())
-
-
-def _ended_as(pod: Manifest, wanted: Mapping[str, Any] | None) -> bool:
+    conditions = {(one.get("type"), one.get("status")) for one in (pod.get("status") or {}).get("conditions") or ()}
     code = (pod_facts.terminated(pod) or {}).get("exitCode")
-    return bool(wanted and code and (code in wanted["values"]) == (wanted["operator"] == "In"))
+    return failure_policy.action(job["spec"], exit_code=code, conditions=conditions)
 
 
 def _with_index(container: Mapping[str, Any]) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def labels(job: specs.DDPJob) -> Mapping[str, str]:
         **job.labels,
         constants.LABEL_APP_NAME: "k8sddp",
         constants.LABEL_APP_INSTANCE: job.name,
-        constants.LABEL_APP_MANAGED_BY: "k8sddp",
+        constants.LABEL_APP_MANAGED_BY: constants.MANAGED_BY,
         constants.LABEL_APP_COMPONENT: "worker",
         constants.LABEL_JOB: job.name,
     }

@@ -277,7 +277,6 @@ class Driver:
             self._act(self._member.ranks_over())
             return
         self.readiness.change(ready=True)
-        self._act(self._member.launched())
 
     def _rank_failed(self, failure: root_cause.Failure) -> None:
         if self._member.state == member.RUNNING:  # else it is we who end the ranks

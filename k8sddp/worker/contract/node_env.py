@@ -188,13 +188,6 @@ def reserved_reason(name: str) -> str:
     return ""
 
 
-def describe(node: NodeEnv) -> str:
-    """Return the environment as one JSON line for the log, without the key of the join."""
-    fields = node._asdict()
-    del fields["job_uid"]
-    return json.dumps(fields, sort_keys=True)
-
-
 def _text(environ: Mapping[str, str], name: str, problems: List[str]) -> str:
     value = environ.get(name, "")
     if not value:

@@ -141,10 +141,6 @@ class Member:
             return self._told_to_end(message) if message.attempt == self._memory.attempt else []
         return []
 
-    def launched(self) -> list[Effect]:
-        """Take note that the launcher runs."""
-        return self._report(messages.Ready(self._memory.attempt))
-
     def rank_failed(self, failure: root_cause.Failure) -> list[Effect]:
         """Take note of a failure on this node."""
         return self._report(messages.Failed(self._memory.attempt, root_cause.to_record(failure)))

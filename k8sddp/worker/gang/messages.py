@@ -1,6 +1,6 @@
 """What members and coordinator tell each other, as frozen values and as JSON objects.
 
-join -> waiting* -> (attempt -> ready, failed*, left?, complete or over -> ended -> idle)* -> end; `leaving` whenever it
+join -> waiting* -> (attempt -> failed*, left?, complete or over -> ended -> idle)* -> end; `leaving` whenever it
 is asked to. Decoding checks every field's type, so the state machines never see anything malformed. A new version of
 the shapes needs a new wire.MAGIC. docs/protocol.md draws the states.
 """
@@ -62,12 +62,6 @@ class Attempt(NamedTuple):
     failure_count: int
     spent: int
     history: Sequence[Mapping[str, object]]
-
-
-class Ready(NamedTuple):
-    """This node's launcher has been started."""
-
-    attempt: int
 
 
 class Failed(NamedTuple):
@@ -139,13 +133,12 @@ class Beat(NamedTuple):
     """This worker runs; both sides say so while they have a connection. Only net/link.py hears it."""
 
 
-Message = Union[Join, Waiting, Attempt, Ready, Failed, Left, Complete, Over, Ended, Idle, Leaving, End, Beat]
+Message = Union[Join, Waiting, Attempt, Failed, Left, Complete, Over, Ended, Idle, Leaving, End, Beat]
 
 _SHAPES: Mapping[str, tuple[Any, tuple[type, ...]]] = {
     "join": (Join, (int, str, str, int, int, str, str, int, int, dict)),
     "waiting": (Waiting, (str, int)),
     "attempt": (Attempt, (int, str, int, str, str, str, int, int, list)),
-    "ready": (Ready, (int,)),
     "failed": (Failed, (int, dict)),
     "left": (Left, (int, int)),
     "complete": (Complete, (int,)),

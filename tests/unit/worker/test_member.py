@@ -28,13 +28,12 @@ def exit_of(effects: list[member.Effect]) -> member.Exit:
 
 
 def test_a_member_joins_runs_and_completes() -> None:
-    """The whole life: dial, join, launch, ready, complete, and 0 on the coordinator's word only."""
+    """The whole life: dial, join, launch, complete, and 0 on the coordinator's word only."""
     one = make_member()
     assert [member.Dial()] == one.start()
     assert [member.Tell(gangs.make_join(1, 3, memory=memory.to_record(memory.Memory())))] == one.connection_up()
     assert [] == one.received(messages.Waiting("2"), 0.0)
     assert [member.Launch(gangs.make_attempt())] == one.received(gangs.make_attempt(), 1.0)
-    assert [member.Tell(messages.Ready(0))] == one.launched()
     assert [member.Tell(messages.Complete(0))] == one.ranks_complete()
     assert not one.ending
     assert [member.EndRanks(grace=False)] == one.received(messages.End({"outcome": "complete"}, 0, False), 2.0)
@@ -79,7 +78,6 @@ def test_an_attempt_that_ended_is_followed_by_the_next() -> None:
     assert [member.Tell(messages.Idle(0))] == one.ranks_ended((), 5.2)
     assert [] == one.received(gangs.make_attempt(0), 5.3)
     assert [member.Launch(gangs.make_attempt(1))] == one.received(gangs.make_attempt(1), 5.4)
-    assert [member.Tell(messages.Ready(1))] == one.launched()
 
 
 def test_it_remembers_who_tells_whether_the_attempt_counts() -> None:

@@ -17,7 +17,6 @@ ANY = st.one_of(
     st.builds(messages.Join, NUMBER, TEXT, TEXT, NUMBER, NUMBER, TEXT, TEXT, NUMBER, NUMBER, OBJECT),
     st.builds(messages.Waiting, TEXT),
     st.builds(messages.Attempt, NUMBER, TEXT, NUMBER, TEXT, TEXT, TEXT, NUMBER, NUMBER, st.lists(OBJECT, max_size=3)),
-    st.builds(messages.Ready, NUMBER),
     st.builds(messages.Failed, NUMBER, OBJECT),
     st.builds(messages.Left, NUMBER, NUMBER),
     st.builds(messages.Complete, NUMBER),
@@ -40,9 +39,9 @@ def test_a_message_survives_json(message: messages.Message) -> None:
     [
         pytest.param({}, "unknown type None", id="no type"),
         pytest.param({"type": ["join"]}, "unknown type", id="type is a list"),
-        pytest.param({"type": "ready"}, "ready message has other fields", id="missing field"),
-        pytest.param({"type": "ready", "attempt": 0, "x": 1}, "ready message has other fields", id="extra field"),
-        pytest.param({"type": "ready", "attempt": True}, "ready.attempt is not of type int", id="bool for int"),
+        pytest.param({"type": "idle"}, "idle message has other fields", id="missing field"),
+        pytest.param({"type": "idle", "attempt": 0, "x": 1}, "idle message has other fields", id="extra field"),
+        pytest.param({"type": "idle", "attempt": True}, "idle.attempt is not of type int", id="bool for int"),
         pytest.param({"type": "leaving", "reason": None}, "leaving.reason is not of type str", id="null for text"),
     ],
 )

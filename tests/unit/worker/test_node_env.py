@@ -52,9 +52,3 @@ def test_all_problems_are_told_at_once() -> None:
     with pytest.raises(node_env.NodeEnvError) as caught:
         node_env.parse({})
     assert str(caught.value).count(" is not set") >= 15
-
-
-def test_the_key_is_not_shown(tmp_path: Path) -> None:
-    """The description for logs has no uid."""
-    node = node_env.parse(workers.make_env(0, tmp_path, 29400))
-    assert node.job_uid not in node_env.describe(node)

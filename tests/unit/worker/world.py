@@ -157,7 +157,6 @@ class World:
                 pod.dialing = True
             elif isinstance(effect, member.Launch):
                 self.launch(pod, effect.attempt)
-                self.act(pod, pod.member.launched())
             elif isinstance(effect, member.EndRanks):
                 pod.ending = True
             elif isinstance(effect, member.Exit):
