@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,8 +97,19 @@ class User:
     @contextlib.contextmanager
     def running(self, *words: str) -> Iterator[Running]:
         """Start `k8sddp WORDS...`; it is ended with the block if it still runs."""
+        with self._started((str(SCRIPTS / "k8sddp"), *words)) as running:
+            yield running
+
+    @contextlib.contextmanager
+    def following(self, pod: str) -> Iterator[Running]:
+        """Start `kubectl logs --follow POD`; it ends with the pod or with the block."""
+        with self._started(self.cluster.kubectl_argv("logs", "--follow", pod, kubeconfig=self.kubeconfig)) as running:
+            yield running
+
+    @contextlib.contextmanager
+    def _started(self, argv: Sequence[str]) -> Iterator[Running]:
         process = subprocess.Popen(
-            self.cluster.inside_argv((str(SCRIPTS / "k8sddp"), *words)),
+            self.cluster.inside_argv(argv),
             env={**os.environ, **self.cluster.environment, **self._env(None)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
