@@ -70,7 +70,7 @@ class Channels:
                 os.mkdir(os.path.join(self._folder, name))
 
     def records(self) -> Iterator[Mapping[str, object]]:
-        """Yield the events that have come; what is no JSON object was written by a script and is left out."""
+        """Yield the events that have come; what is no flat JSON object was written by a script and is left out."""
         for _ in range(MAX_READS):
             if self._event_fd < 0:
                 return
@@ -83,7 +83,7 @@ class Channels:
                     record = json.loads(line)
                 except (ValueError, RecursionError):
                     continue
-                if isinstance(record, dict):
+                if isinstance(record, dict) and not any(isinstance(one, (dict, list)) for one in record.values()):
                     yield record
 
     def progress(self) -> tuple[rank_page.Progress, ...]:

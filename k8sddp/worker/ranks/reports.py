@@ -145,7 +145,7 @@ class Reports:
             self._gone.discard(pid)
             self._blamed.discard(pid)
             self._last_words.pop(pid, None)
-            del self._ranks[pid]
+            self._ranks.pop(pid, None)
         if pid in self._ranks or len(self._ranks) >= pidfds.MAX_PIDS:
             return
         self._ranks[pid] = rank

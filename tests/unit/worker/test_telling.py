@@ -5,19 +5,24 @@ from __future__ import annotations
 import _thread
 import builtins
 import errno
+import json
 import os
 import resource
 import select
 import signal
 import socket
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from k8sddp.worker.contract import node_env
 from k8sddp.worker.net import dialer, listening, loop, names, telling
-from k8sddp.worker.ranks import process_tree, rank_output
+from k8sddp.worker.ranks import channels, process_tree, rank_output, reports
 from tests.unit.worker import attempts, workers
 
 ERRORS = [
@@ -243,6 +248,51 @@ def test_each_kind_of_fault_is_said_once_and_not_without_end() -> None:
         raise OSError(errno.EIO, "Input/output error")
 
     telling.Teller(broken).failed("this", KeyError("x"))
+
+
+EVENT_LOOP = loop.Loop()  # of which nothing is ever served
+EVENTS = ("start", "starting", "joined", "refused", "exception", "exit", "last", "process", "child", "ended", "x")
+NAMES = ("rank", "exit_code", "local_rank", "index", "child_pid", "detail", "exception", "traceback", "origin")
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.integers(0, 3) | st.floats() | st.text(max_size=5),
+    lambda one: st.lists(one, max_size=2) | st.dictionaries(st.text(max_size=3), one, max_size=2),
+    max_leaves=4,
+)
+RECORDS = st.builds(
+    lambda event, pid, more: {"event": event, "pid": pid, **more},
+    st.sampled_from(EVENTS) | ANYTHING,
+    st.integers(2**23, 2**23 + 2) | ANYTHING,  # more than there can be
+    st.dictionaries(st.sampled_from(NAMES), st.integers(2**23, 2**23 + 2) | ANYTHING),
+)
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "direct", "spawn"])
+@example(told=[({"event": "refused", "pid": 2**23, "detail": [1]}, None)])
+@example(
+    told=[({"event": "starting", "pid": 2**23, "local_rank": 1}, 3), ({"event": "start", "pid": 2**23, "rank": 1}, 0)]
+)
+@given(told=st.lists(st.tuples(RECORDS, st.none() | st.integers(-70, 255)), max_size=8))
+def test_whatever_is_written_into_the_event_pipe_ends_nothing(launcher: str, told: Any) -> None:
+    """Every process below the worker may write there; each of them may end, with any code, at any time."""
+    with tempfile.TemporaryDirectory() as folder, Path(os.devnull).open("wb") as log:
+        events = EVENT_LOOP
+        node = node_env.parse(
+            workers.make_env(0, Path(folder), 29400, K8SDDP_LAUNCHER=launcher, K8SDDP_NPROC_PER_NODE="2")
+        )
+        files = channels.Channels(events, rank_output.Sink(events, log.fileno()), folder + "/ranks")
+        heard: list[object] = []
+        listener = reports.Listener(heard.append, heard.append, lambda: None, lambda: None, lambda: None)
+        account = reports.Reports(events, node, files, listener=listener, started=heard.append, living=lambda: ())
+        os.close(files.open(0, range(2), on_event=account.read))
+        pipe = os.open(folder + "/ranks/events", os.O_WRONLY)
+        for record, code in told:
+            os.write(pipe, json.dumps(record).encode() + b"\n")
+            account.read()
+            for pid in list(account.pids):
+                account.rank_gone(pid, code)
+        account.process_ended(1, None, 1, last=True)
+        os.close(pipe)
+        files.close()
 
 
 class Failing(socket.socket):
