@@ -30,6 +30,9 @@ LABEL_BATCH_CONTROLLER_UID: Final = "batch.kubernetes.io/controller-uid"
 ANNOTATION_BATCH_INDEX_FAILURE_COUNT: Final = "batch.kubernetes.io/job-index-failure-count"
 ANNOTATION_BATCH_INDEX_IGNORED_FAILURE_COUNT: Final = "batch.kubernetes.io/job-index-ignored-failure-count"
 
+# A Job with this label is started by Kueue, and by nobody else (kueue pkg/controller/constants)
+LABEL_KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"
+
 # Annotations of the Job object
 ANNOTATION_VERSION: Final = f"{API_GROUP}/version"  # of the k8sddp that rendered it
 ANNOTATION_SPEC: Final = f"{API_GROUP}/spec"  # the user's spec as JSON: what a second apply is compared with

@@ -66,6 +66,7 @@ def submit(
             _pretend(steps, connection, snapshot)
         else:
             cluster.execute(steps, connection, report=report)
+            _tell_queue(connection, loaded.job.name)
     except KeyboardInterrupt:
         program = screen.program()
         screen.note(
@@ -76,6 +77,17 @@ def submit(
     finally:
         for text in connection.warnings:
             screen.warning(text)
+
+
+def _tell_queue(connection: cluster.Cluster, name: str) -> None:
+    """Say where the job waits for Kueue: the pods come when that starts it, and not before."""
+    from k8sddp import constants, manifest
+    from k8sddp.plan import snapshot
+
+    job = connection.get(snapshot.job_ref(name))
+    queue = "" if job is None else manifest.label(job, constants.LABEL_KUEUE_QUEUE)
+    if job is not None and queue and job["spec"].get("suspend"):
+        screen.note(f"queued in {queue}: Kueue starts it")
 
 
 def _pretend(steps: plan.Plan, connection: cluster.Cluster, snapshot: plan.Snapshot) -> None:
@@ -93,14 +105,14 @@ def _pretend(steps: plan.Plan, connection: cluster.Cluster, snapshot: plan.Snaps
                 screen.out(f"{step.ref} deleted (dry run)")
             case actions.Unchanged():
                 screen.out(f"{step.ref} unchanged (dry run)")
-            case actions.ApplyChild() | actions.StartJob():
+            case actions.ApplyChild() | actions.StartJob() | actions.LeaveToQueue():
                 ref = manifest.ref_of(step.manifest)
                 owned = isinstance(step, actions.ApplyChild) and steps.owner_uid
                 sent = execution.owned(step.manifest, steps.job, steps.owner_uid) if owned else step.manifest
                 # Beside an object that is still there, the API server would answer for that one.
                 stored = None if replaces else connection.apply(sent, dry_run=True, observed_version="")
                 existing = snapshot.get(ref)
-                created = replaces or existing is None or isinstance(step, actions.StartJob)
+                created = replaces or existing is None or not isinstance(step, actions.ApplyChild)
                 same = stored is not None and existing is not None and _content(stored.manifest) == _content(existing)
                 screen.out(f"{ref} {'created' if created else 'unchanged' if same else 'configured'} (dry run)")
 

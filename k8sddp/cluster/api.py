@@ -183,6 +183,15 @@ class Cluster:
             raise answers.error("POST", path, 409, answer.body, target=self.transport.target)
         return self._object("POST", path, answer, ref.kind)
 
+    def patch(self, ref: Ref, changes: Mapping[str, Any]) -> Manifest:
+        """Change single fields (RFC 7386: null removes one) and own nothing else; return the object as it is stored."""
+        path = self.path(*ref)
+        query = [("fieldManager", constants.FIELD_MANAGER), ("fieldValidation", "Strict")]
+        body, kind = json.dumps(changes).encode(), "application/merge-patch+json"
+        answer = self.transport.request("PATCH", path, query=query, body=body, content_type=kind)
+        self._warnings.extend(answer.warnings)
+        return self._object("PATCH", path, answer, ref.kind)
+
     def delete(
         self,
         ref: Ref,

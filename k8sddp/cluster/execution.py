@@ -1,8 +1,8 @@
 """Do what a plan says, in its order, and report each object in one line as kubectl does.
 
 Guarantees: the Job exists, suspended and marked, before anything that it owns; every child carries an ownerReference
-to it; it starts last. So a client that dies after any request leaves what the next apply finishes and one delete
-removes. A failure says what exists by then. Nothing is decided here.
+to it; it starts last, or is left to its queue. So a client that dies after any request leaves what the next apply
+finishes and one delete removes. A failure says what exists by then. Nothing is decided here.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class _Execution:
     done: list[Ref] = field(default_factory=list)
     job_is_inert: bool = False
     owner_uid: str = ""
+    queue: str = ""  # of the Job as it is stored: Kueue may have given it the namespace's default one
 
     def __post_init__(self) -> None:
         self.owner_uid = self.plan.owner_uid
@@ -57,11 +58,13 @@ class _Execution:
         """Carry out one action."""
         match action:
             case actions.CreateSuspendedJob():
-                self._create_suspended(action.manifest)
+                self._create_suspended(action.manifest, queued=bool(action.queue))
             case actions.ApplyChild():
                 self._apply_child(action)
-            case actions.StartJob():
+            case actions.StartJob() if not self.queue:
                 self._start(action.manifest)
+            case actions.StartJob() | actions.LeaveToQueue():
+                self._leave_to_queue()
             case actions.DeleteJob():
                 if not action.already_deleting:
                     self.cluster.delete(action.ref, propagation="Foreground", uid=action.uid)
@@ -72,15 +75,26 @@ class _Execution:
             case actions.Unchanged():
                 self.report(f"{action.ref} unchanged")
 
-    def _create_suspended(self, job: Manifest) -> None:
+    def _create_suspended(self, job: Manifest, *, queued: bool) -> None:
         if self.cluster.get(self.plan.job) is not None:  # `suspend` would stop it; waits may lie behind us
-            raise errors.ConflictError(
-                f"{self.plan.job} was created by somebody else meanwhile; apply again", status=409
-            )
-        applied = self.cluster.apply(suspended(job), observed_version="")
-        self.owner_uid = str(applied.manifest["metadata"]["uid"])
+            raise self._made_by_another()
+        wanted = suspended(job)
+        stored = self._create_once(wanted) if queued else self.cluster.apply(wanted, observed_version="").manifest
+        self.owner_uid = str(stored["metadata"]["uid"])
+        self.queue = manifest.label(stored, constants.LABEL_KUEUE_QUEUE)
         self.job_is_inert = True
         self.done.append(self.plan.job)
+
+    def _create_once(self, wanted: Manifest) -> Manifest:
+        """Create the Job; where the answer to our first try was lost, it is there already."""
+        stored = self.cluster.create(wanted) or self.cluster.get(self.plan.job)
+        same = (constants.ANNOTATION_INCOMPLETE, constants.ANNOTATION_SPEC_DIGEST, constants.ANNOTATION_CODE_DIGEST)
+        if stored is None or any(manifest.annotation(stored, key) != manifest.annotation(wanted, key) for key in same):
+            raise self._made_by_another()
+        return stored
+
+    def _made_by_another(self) -> errors.ConflictError:
+        return errors.ConflictError(f"{self.plan.job} was created by somebody else meanwhile; apply again", status=409)
 
     def _apply_child(self, action: actions.ApplyChild) -> None:
         child = owned(action.manifest, self.plan.job, self.owner_uid)
@@ -96,6 +110,11 @@ class _Execution:
         applied = self.cluster.apply(job, observed_version="")
         self.job_is_inert = False
         self.report(f"{manifest.ref_of(applied.manifest)} created")
+
+    def _leave_to_queue(self) -> None:
+        self.cluster.patch(self.plan.job, {"metadata": {"annotations": {constants.ANNOTATION_INCOMPLETE: None}}})
+        self.job_is_inert = False
+        self.report(f"{self.plan.job} created")
 
     def _wait_until_gone(self, *objects: tuple[Ref, str]) -> None:
         """Wait for the objects with these uids.

@@ -13,9 +13,14 @@ from k8sddp.manifest import Manifest, Ref
 
 @dataclass(frozen=True)
 class CreateSuspendedJob:
-    """Create the Job with `suspend: true`, marked as incomplete: it does nothing until it is started."""
+    """Create the Job with `suspend: true`, marked as incomplete: it does nothing until it is started.
+
+    With a `queue` it is created once and never applied: an apply that sends `suspend` owns it, and the next one, which
+    does not, would start the Job outside its queue.
+    """
 
     manifest: Manifest  # as rendered
+    queue: str = ""  # of Kueue, which starts it
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,14 @@ class StartJob:
     """Apply the Job as rendered: this drops `suspend` and the mark, so its pods appear."""
 
     manifest: Manifest
+
+
+@dataclass(frozen=True)
+class LeaveToQueue:
+    """Take off the mark and leave `suspend` to Kueue, which starts the Job when the queue has room."""
+
+    manifest: Manifest
+    queue: str
 
 
 @dataclass(frozen=True)
@@ -58,7 +71,7 @@ class Unchanged:
     ref: Ref
 
 
-Action = CreateSuspendedJob | ApplyChild | StartJob | DeleteJob | DeleteChild | Unchanged
+Action = CreateSuspendedJob | ApplyChild | StartJob | LeaveToQueue | DeleteJob | DeleteChild | Unchanged
 
 
 @dataclass(frozen=True)

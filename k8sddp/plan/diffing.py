@@ -5,7 +5,7 @@ and code in the Job's annotations, never the rendered template. What would chang
 refused with one sentence that names it and the command that does it. Objects that are not ours are never touched.
 
 The order of a creation (Job suspended, children with an ownerReference, start) leaves one inert, marked Job when the
-client dies in between; the next apply finishes it, one delete removes it.
+client dies in between; the next apply finishes it, one delete removes it. A Job in a Kueue queue is never started here.
 """
 
 from __future__ import annotations
@@ -54,10 +54,18 @@ def _creation(job: Manifest, children: Sequence[Manifest], observed: Snapshot) -
         if left is not None and (_owners(left) or _deleting(left) or not _same_payload(left, child)):
             steps.append(actions.DeleteChild(manifest.ref_of(child), _uid(left)))
             observed = _without(observed, [manifest.ref_of(child)])
-    steps.append(actions.CreateSuspendedJob(job))
+    steps.append(actions.CreateSuspendedJob(job, _queue(job)))
     steps.extend(_apply(child, observed) for child in children)
-    steps.append(actions.StartJob(job))
+    steps.append(_start(job, _queue(job)))
     return steps
+
+
+def _start(job: Manifest, queue: str) -> actions.StartJob | actions.LeaveToQueue:
+    return actions.LeaveToQueue(job, queue) if queue else actions.StartJob(job)
+
+
+def _queue(job: Manifest) -> str:
+    return manifest.label(job, constants.LABEL_KUEUE_QUEUE)
 
 
 def _replacement(job: Manifest, children: Sequence[Manifest], observed: Snapshot, existing: Manifest) -> Plan:
@@ -76,7 +84,8 @@ def _completion(job: Manifest, children: Sequence[Manifest], observed: Snapshot,
     if not same_version:
         # Another k8sddp rendered it: its template may differ, and a template cannot be changed. Nothing is lost.
         return _replacement(job, children, observed, existing)
-    steps = (*_repair(children, observed, _uid(existing)), actions.StartJob(job))
+    # Kueue gives a Job that names no queue the namespace's default one, where there is such
+    steps = (*_repair(children, observed, _uid(existing)), _start(job, _queue(existing)))
     return Plan(manifest.ref_of(job), steps, owner_uid=_uid(existing))
 
 

@@ -158,7 +158,9 @@ def _state(job: Manifest, nodes: Sequence[NodeStatus], newest: Mapping[int, Mani
             if manifest.condition(job, kind):
                 return word
     if job["spec"].get("suspend"):
-        return "Incomplete" if manifest.annotation(job, constants.ANNOTATION_INCOMPLETE) else "Suspended"
+        if manifest.annotation(job, constants.ANNOTATION_INCOMPLETE):
+            return "Incomplete"
+        return "Queued" if manifest.label(job, constants.LABEL_KUEUE_QUEUE) else "Suspended"
     counting = {index: pod for index, pod in newest.items() if not replacing.is_replaced(job, pod)}
     if any(pod_facts.state(pod) == "Failed" for pod in counting.values()):
         return "Failing"

@@ -20,7 +20,6 @@ from k8sddp.plan import pods as pod_facts
 from k8sddp.plan.progress import TRAINING, Progress
 from k8sddp.plan.reasons import AT_ONCE, USUAL, Reason
 
-KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"  # label of a Job that Kueue admits
 NOT_READY: Final = "node.kubernetes.io/unreachable"  # taint of a Kubernetes Node that is not heard of
 OVERDUE: Final = timedelta(seconds=10)  # beyond its grace, after which a pod that is being deleted has no kubelet
 
@@ -105,9 +104,9 @@ def _suspended(job: Manifest) -> str:
     if manifest.annotation(job, constants.ANNOTATION_INCOMPLETE):
         remedy = f"run `k8sddp apply FILE` again to finish, or `k8sddp delete {name}` to remove it"
         return f"its creation was interrupted; {remedy}"
-    queue = manifest.label(job, KUEUE_QUEUE)
+    queue = manifest.label(job, constants.LABEL_KUEUE_QUEUE)
     if queue:
-        return f"it waits in the Kueue queue {queue}"
+        return f"it waits in the Kueue queue {queue}, and Kueue starts it"
     manager = job["spec"].get("managedBy")
     by = f"{manager} keeps it suspended" if manager else "it is suspended (spec.suspend is true)"
     return f'{by}; `kubectl patch job {name} -p \'{{"spec":{{"suspend":false}}}}\'` lets it run'

@@ -127,8 +127,11 @@ class Handler(BaseHTTPRequestHandler):
         self._send(200, listing)
 
     def _patch(self, kind: Kind, namespace: str, name: str) -> None:
+        if self.headers["Content-Type"] == "application/merge-patch+json":
+            self._send(200, self.fake.store.merge_patch(kind, namespace, name, json.loads(self.content)))
+            return
         if self.headers["Content-Type"] != "application/apply-patch+yaml":
-            raise fake_answers.Refused(415, "UnsupportedMediaType", "only apply is known here")
+            raise fake_answers.Refused(415, "UnsupportedMediaType", "only apply and merge patches are known here")
         config = yaml.safe_load(self.content)
         status, stored = self.fake.store.apply(
             kind,

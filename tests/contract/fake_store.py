@@ -41,6 +41,7 @@ class Store:
         self.version = 1000
         self.compacted = 1000
         self.namespaces = {"default", "research"}
+        self.default_queue = ""  # of Kueue, whose webhook gives it to each Job that names none, and suspends it
         self.lingering_pods = False  # pods stay, ending, until `finish_deletion`
         self.reactions: list[Callable[[], None]] = []
         self._reacting = False
@@ -63,6 +64,9 @@ class Store:
         if (kind.plural, namespace, metadata["name"]) in self.objects:
             raise fake_answers.already_exists(kind.plural, metadata["name"])
         metadata.update(namespace=namespace, uid=str(uuid.uuid4()), creationTimestamp=now(), generation=1)
+        if self.default_queue and kind.kind == "Job":
+            metadata.setdefault("labels", {}).setdefault("kueue.x-k8s.io/queue-name", self.default_queue)
+            created["spec"]["suspend"] = True
         fake_kinds.set_defaults(kind, created)
         if dry_run:
             return created
@@ -91,6 +95,14 @@ class Store:
                 self.managers[key] = managers
                 self.react()
             return (201 if live is None else 200), copy.deepcopy(stored)
+
+    def merge_patch(self, kind: Kind, namespace: str, name: str, changes: Object) -> Object:
+        """Change single fields: null removes one (RFC 7386)."""
+        with self.changed:
+            live = self.get(kind, namespace, name)
+            stored = self._replace(kind, live, _merged(live, changes), dry_run=False)
+            self.react()
+            return copy.deepcopy(stored)
 
     def _replace(self, kind: Kind, live: Object, merged: Object, *, dry_run: bool) -> Object:
         fake_kinds.set_defaults(kind, merged)
@@ -219,6 +231,18 @@ class Store:
             one = copy.deepcopy(self.objects[key])
             del one["metadata"]["ownerReferences"]
             self._put("MODIFIED", key[0], namespace, one)
+
+
+def _merged(here: Any, changes: Any) -> Any:
+    if not isinstance(changes, dict):
+        return copy.deepcopy(changes)
+    merged = copy.deepcopy(here) if isinstance(here, dict) else {}
+    for key, value in changes.items():
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = _merged(merged.get(key), value)
+    return merged
 
 
 def now() -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from datetime import datetime, timezone
 
 import pytest
 
-from k8sddp import cluster, constants, errors, manifest
+from k8sddp import cluster, constants, errors, manifest, plan
 from k8sddp.manifest import Manifest
 from k8sddp.plan import Plan, actions
 from tests.contract.under_test import CHILDREN, UnderTest
@@ -232,3 +233,101 @@ def test_a_failure_on_the_way_says_what_exists_and_how_to_go_on(cluster_under_te
     )
     cluster_under_test.apply(connection, objects)
     cluster_under_test.pods_are(connection, 2)
+
+
+QUEUE = {constants.LABEL_KUEUE_QUEUE: "team-a"}
+
+
+def queued(under_test: UnderTest) -> Sequence[Manifest]:
+    """Return the rendered objects of a job that a Kueue queue starts."""
+    return under_test.objects(metadata={"name": under_test.name, "labels": QUEUE})
+
+
+def stays_inert(under_test: UnderTest, connection: cluster.Cluster) -> Manifest:
+    """Return the Job once the Job controller has seen it, suspended; it has no pod."""
+    job = under_test.job_is(connection, is_suspended)
+    assert job["spec"]["suspend"]
+    assert () == under_test.listed(connection, "v1", "Pod")
+    return job
+
+
+def test_a_queued_job_is_created_suspended_and_never_started(cluster_under_test: UnderTest) -> None:
+    """Kueue starts it when the queue has room; before, not even for a moment, is there a pod."""
+    connection, objects = cluster_under_test.connect(), queued(cluster_under_test)
+    assert isinstance(cluster_under_test.diff(connection, objects).actions[-1], actions.LeaveToQueue)
+    lines = cluster_under_test.apply(connection, objects)
+    assert ["created"] * 4 == [line.split()[-1] for line in lines]
+    job = stays_inert(cluster_under_test, connection)
+    assert "" == manifest.annotation(job, constants.ANNOTATION_INCOMPLETE)
+    assert "Queued" == plan.status(job, (), (), now=datetime.now(timezone.utc)).state
+    children = [one for kind in CHILDREN for one in cluster_under_test.listed(connection, *kind)]
+    assert [job["metadata"]["uid"]] * 3 == [one["metadata"]["ownerReferences"][0]["uid"] for one in children]
+
+
+def test_applying_a_queued_job_again_changes_nothing(cluster_under_test: UnderTest) -> None:
+    """It waits on; no version moves."""
+    connection, objects = cluster_under_test.connect(), queued(cluster_under_test)
+    cluster_under_test.apply(connection, objects)
+    stays_inert(cluster_under_test, connection)
+    before = cluster_under_test.versions(connection, objects)
+    lines = cluster_under_test.apply(connection, objects)
+    assert ["unchanged"] * 4 == [line.split()[-1] for line in lines]
+    assert before == cluster_under_test.versions(connection, objects)
+    stays_inert(cluster_under_test, connection)
+
+
+def test_a_queued_job_runs_when_its_queue_starts_it_and_stays_so_at_the_next_apply(
+    cluster_under_test: UnderTest,
+) -> None:
+    """Kueue unsuspends by an update of its own, and no apply of ours owns or sends that field."""
+    connection, objects = cluster_under_test.connect(), queued(cluster_under_test)
+    cluster_under_test.apply(connection, objects)
+    stays_inert(cluster_under_test, connection)
+    connection.patch(cluster_under_test.job_ref, {"spec": {"suspend": False}})
+    cluster_under_test.pods_are(connection, 2)
+    cluster_under_test.apply(connection, objects)
+    job = cluster_under_test.job_is(connection, lambda one: not one["spec"]["suspend"])
+    owners = [one for one in job["metadata"].get("managedFields") or () if one["operation"] == "Apply"]
+    assert not [one for one in owners if "f:suspend" in one["fieldsV1"].get("f:spec", {})]
+    assert 2 == len(cluster_under_test.listed(connection, "v1", "Pod"))
+
+
+@pytest.mark.parametrize("step", range(1, STEPS))
+def test_a_half_made_queued_job_is_finished_without_being_started(cluster_under_test: UnderTest, step: int) -> None:
+    """Wherever the client died: only the mark goes."""
+    connection, objects = cluster_under_test.connect(), queued(cluster_under_test)
+    carry_out(cluster_under_test.diff(connection, objects), connection, slice(0, step))
+    cluster_under_test.apply(connection, objects)
+    job = stays_inert(cluster_under_test, connection)
+    assert "" == manifest.annotation(job, constants.ANNOTATION_INCOMPLETE)
+    assert ["unchanged"] * 4 == [line.split()[-1] for line in cluster_under_test.apply(connection, objects)]
+
+
+def test_a_patch_changes_single_fields(cluster_under_test: UnderTest) -> None:
+    """What it does not name stays; null removes."""
+    connection = cluster_under_test.connect()
+    ref = manifest.ref_of(connection.apply(cluster_under_test.config_map(a="1", b="2")).manifest)
+    assert {"a": "1", "c": "3"} == connection.patch(ref, {"data": {"b": None, "c": "3"}})["data"]
+    connection.delete(ref)
+
+
+def test_delete_takes_what_kubectl_applied_without_owners(cluster_under_test: UnderTest) -> None:
+    """`render | kubectl apply` knows no uid of the Job, so nothing goes with it by itself."""
+    connection = cluster_under_test.connect()
+    for one in cluster_under_test.objects():
+        connection.apply(one)
+    cluster.delete(connection, cluster_under_test.name, report=lambda _line: None)
+    assert cluster_under_test.is_gone(connection)
+
+
+def test_delete_leaves_what_somebody_else_manages(cluster_under_test: UnderTest) -> None:
+    """Its label names the job, and another manager."""
+    connection = cluster_under_test.connect()
+    foreign = cluster_under_test.config_map(a="1")
+    foreign["metadata"]["labels"][constants.LABEL_APP_MANAGED_BY] = "Helm"
+    ref = manifest.ref_of(connection.apply(foreign).manifest)
+    cluster_under_test.apply(connection, cluster_under_test.objects())
+    cluster.delete(connection, cluster_under_test.name, report=lambda _line: None)
+    assert connection.get(ref) is not None
+    connection.delete(ref)
+    assert cluster_under_test.is_gone(connection)

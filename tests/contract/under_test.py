@@ -57,8 +57,8 @@ class UnderTest:
 
     def objects(self, **fields: Any) -> tuple[Manifest, ...]:
         """Return the rendered objects of this test's job."""
-        fields = {"nnodes": 2, "scheduling": NOWHERE, **fields}
-        return jobs.make_objects(metadata={"name": self.name}, **fields)
+        fields = {"nnodes": 2, "scheduling": NOWHERE, "metadata": {"name": self.name}, **fields}
+        return jobs.make_objects(**fields)
 
     def config_map(self, **data: str) -> dict[str, Any]:
         """Return a ConfigMap of this test's name."""

@@ -136,6 +136,25 @@ def test_finished_job_is_not_applied_again(user: User) -> None:
     assert "is failed (PodFailurePolicy) and a finished job never runs again" in user.refused("apply", "job.yaml")
 
 
+def test_a_queued_job_is_left_to_kueue_and_says_so(user: User) -> None:
+    """apply says where it waits, again as often as it is asked; get has the state and the reason."""
+    user.write(metadata={"name": "digits", "labels": {"kueue.x-k8s.io/queue-name": "team-a"}})
+    for word in ("created", "unchanged"):
+        ended = user.says("apply", "job.yaml")
+        assert (0, CREATED.replace("created", word)) == (ended.code, ended.out)
+        assert "queued in team-a: Kueue starts it\n" in ended.err
+    assert [] == user.fake.pods("digits")
+    shown = user.says("get", "digits").out
+    assert "Queued" in shown.split("\n")[1]
+    assert "it waits in the Kueue queue team-a, and Kueue starts it" in shown
+    pretended = user.says("apply", "job.yaml", "--replace", "--dry-run")
+    assert "job.batch/digits created (dry run)" in pretended.out
+    with user.fake.changing("jobs", "digits") as job:  # as Kueue does
+        job["spec"]["suspend"] = False
+    assert "Kueue" not in user.says("apply", "job.yaml").err
+    assert 2 == len(user.fake.pods("digits"))
+
+
 def test_dry_run_creates_nothing(user: User) -> None:
     """--dry-run says what would be created."""
     ended = user.says("apply", "job.yaml", "--dry-run")

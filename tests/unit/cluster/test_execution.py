@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from k8sddp import cluster, errors, plan
+from k8sddp import cluster, constants, errors, manifest, plan
 from k8sddp.cluster import execution
 from tests.contract.fake_cluster import Fault
 from tests.unit.cluster.connected import fake_and_cluster
@@ -155,3 +155,30 @@ def test_warnings_of_the_server_are_returned(tmp_path: Path) -> None:
         objects = jobs.make_objects()
         steps = plan.diff(objects, cluster.observe(connection, objects), replace=False)
         assert ("would violate PodSecurity",) == cluster.execute(steps, connection, report=lambda _line: None)
+
+
+@pytest.mark.parametrize("lost", [True, False], ids=["the answer is lost", "the answer comes"])
+def test_a_queued_job_is_posted_once(tmp_path: Path, lost: bool) -> None:
+    """No apply ever sends `suspend`, and an answer that was lost is no conflict with ourselves."""
+    with fake_and_cluster(tmp_path) as (fake, connection, _):
+        if lost:
+            fake.fail(Fault(late=True, method="POST"))
+        apply(connection, metadata={"name": "digits", "labels": {constants.LABEL_KUEUE_QUEUE: "team-a"}})
+        job = fake.object("jobs", "digits")
+        assert job is not None
+        assert job["spec"]["suspend"]
+        owned = fake.store.managers["jobs", "research", "digits"].owned
+        assert not [paths for paths in owned.values() if ("spec", "suspend") in paths]
+
+
+def test_a_job_that_kueue_gave_the_default_queue_is_left_to_it(tmp_path: Path) -> None:
+    """Its webhook adds the label; starting the Job would take it out of the queue again."""
+    with fake_and_cluster(tmp_path) as (fake, connection, _):
+        fake.store.default_queue = "default"
+        lines = apply(connection)
+        job = fake.object("jobs", "digits")
+        assert job is not None
+        assert (True, "default") == (job["spec"]["suspend"], job["metadata"]["labels"][constants.LABEL_KUEUE_QUEUE])
+        assert "" == manifest.annotation(job, constants.ANNOTATION_INCOMPLETE)
+        assert [] == fake.pods("digits")
+        assert "job.batch/digits created" == lines[-1]
