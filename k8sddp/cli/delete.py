@@ -1,7 +1,7 @@
 """`k8sddp delete`: remove jobs and everything that belongs to them, and nothing else.
 
-By default the command ends when the pods are gone too, so that the same name can be applied again at once. A Job that
-is not ours is refused.
+The first line says where: context and namespace. By default the command ends when the pods are gone too, so that the
+same name can be applied again at once. A Job that is not ours is refused.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ EXAMPLES = (
 def command(names: tuple[str, ...], wait: bool, at: target.Target) -> int:
     """Delete jobs and all that belongs to them."""
     connection = at.connect()
+    screen.note(target.where(connection))
     code = 0
     deleted = []
     for name in dict.fromkeys(map(jobs.bare, names)):

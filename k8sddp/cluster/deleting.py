@@ -1,8 +1,8 @@
 """Delete one job, and what a half-made or damaged one left behind.
 
-The Job is deleted in the background: its pods and children go by ownerReference. Children that no Job owns (somebody
-deleted it with --cascade=orphan, or a raw DELETE orphaned its pods) are found by our labels and deleted one by one.
-What is not ours is never touched.
+The Job is deleted in the background: its pods and children go by ownerReference. Children that no Job owns (they were
+rendered and applied by kubectl, somebody deleted the Job with --cascade=orphan, or a raw DELETE orphaned its pods) are
+found by our labels and deleted one by one. What is not labelled as managed by k8sddp is never touched.
 """
 
 from __future__ import annotations
@@ -50,16 +50,17 @@ def delete(cluster: Cluster, name: str, *, report: Callable[[str], None]) -> Non
 
 
 def _refuse_foreign(job: Manifest, ref: Ref) -> None:
-    if manifest.label(job, constants.LABEL_JOB) != ref.name:
-        raise errors.RefusedError(
-            f"{ref} was not made by k8sddp (it has no label {constants.LABEL_JOB}={ref.name}); "
-            f"`kubectl delete job {ref.name}` deletes it"
-        )
+    for key, value in ((constants.LABEL_APP_MANAGED_BY, constants.MANAGED_BY), (constants.LABEL_JOB, ref.name)):
+        if manifest.label(job, key) != value:
+            raise errors.RefusedError(
+                f"{ref} was not made by k8sddp (it has no label {key}={value}); "
+                f"`kubectl delete job {ref.name}` deletes it"
+            )
 
 
 def _orphans(cluster: Cluster, name: str) -> list[tuple[Ref, str]]:
     """Return our objects of that name which no owner takes along, with their uids."""
-    selector = f"{constants.LABEL_JOB}={name},{constants.LABEL_APP_MANAGED_BY}"
+    selector = f"{constants.LABEL_JOB}={name},{constants.LABEL_APP_MANAGED_BY}={constants.MANAGED_BY}"
     found: list[tuple[Ref, str]] = []
     for api_version, kind in _CHILD_KINDS:
         for one in cluster.list(api_version, kind, label_selector=selector).items:

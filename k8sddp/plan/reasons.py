@@ -57,6 +57,8 @@ _AUTOSCALERS: Final[Mapping[str, str]] = {
 _SCALE_PREFIX: Final = re.compile(r"^(?:pod triggered scale-up|pod didn't trigger scale-up|Pod should schedule on): *")
 
 # A mount that fails for want of an object that the user names does not get better by waiting; ours are just being made
+# pkg/volume/configmap/configmap.go, pkg/volume/secret/secret.go
+_NO_KEY: Final = re.compile(r'volume "([^"]+)" ?: references non-existent (config|secret) key: (\S+)')
 _MISSING: Final = re.compile(r'(?:configmap|secret) "([^"]+)" not found|references non-existent (?:config|secret) key')
 _OURS: Final = ("-worker", "-code")
 
@@ -139,10 +141,26 @@ def of_events(pod: Manifest, events: Sequence[Manifest], now: datetime) -> Reaso
         return Reason(f"pulling image {image[1] if image else ''}".rstrip(), since, USUAL)
     if found in _MOUNTS and not _lacks_for_good(message) and _age(pod, now) < VOLUMES:
         return Reason("waiting for its volumes to be mounted", pod_facts.created_at(pod), VOLUMES)
+    keyless = _without_key(pod, message)
+    if keyless:
+        return Reason(keyless, pod_facts.created_at(pod))
     text = _EVENTS.get(found)
     return (
         Reason(text.format(message=wording.shorten(message, MAX_MESSAGE)), pod_facts.created_at(pod)) if text else None
     )
+
+
+def _without_key(pod: Manifest, message: str) -> str:
+    """Return which ConfigMap or Secret lacks which key: the kubelet names the volume only."""
+    match = _NO_KEY.search(message)
+    volumes = [one for one in pod["spec"].get("volumes") or () if match and one.get("name") == match[1]]
+    if match is None or not volumes:
+        return ""
+    kind, field, key = (
+        ("ConfigMap", "configMap", "name") if match[2] == "config" else ("Secret", "secret", "secretName")
+    )
+    name = (volumes[0].get(field) or {}).get(key)
+    return f"{kind} {name} of volume {match[1]} has no key {match[3]}" if name else ""
 
 
 def of_silence(pod: Manifest, events: Sequence[Manifest]) -> Reason | None:

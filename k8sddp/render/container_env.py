@@ -65,9 +65,11 @@ def expand(text: str, mapping: Mapping[str, str]) -> str:
     return "".join(parts) + text[start:]
 
 
-def entries(job: specs.DDPJob, *, code_digest: str) -> tuple[Mapping[str, Any], ...]:
+def entries(job: specs.DDPJob, *, code_digest: str, code_config_map: str) -> tuple[Mapping[str, Any], ...]:
     """Return the container's `env`: ours first, then the user's, whose every `$` is doubled."""
-    ours = [{"name": name, "value": escape(value)} for name, value in _values(job, code_digest).items()]
+    ours = [
+        {"name": name, "value": escape(value)} for name, value in _values(job, code_digest, code_config_map).items()
+    ]
     downward = [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in DOWNWARD.items()]
     users = [{"name": name, "value": escape(value)} for name, value in job.spec.env.items()]
     return (*ours, *downward, *users)
@@ -87,7 +89,7 @@ def disk_volumes(spec: specs.JobSpec) -> list[tuple[str, str, int]]:
     return found
 
 
-def _values(job: specs.DDPJob, code_digest: str) -> Mapping[str, str]:
+def _values(job: specs.DDPJob, code_digest: str, code_config_map: str) -> Mapping[str, str]:
     spec = job.spec
     cpus = specs.cpu_count(spec.resources)
     return {
@@ -106,6 +108,7 @@ def _values(job: specs.DDPJob, code_digest: str) -> Mapping[str, str]:
         node_env.CPUS: f"{cpus:.3f}".rstrip("0").rstrip(".") if cpus else "",
         node_env.CODE_DIGEST: code_digest,
         node_env.VOLUMES: json.dumps(disk_volumes(spec), separators=(",", ":")),
+        node_env.CODE_CONFIG_MAP: code_config_map,
         node_env.CODE_ZIP: f"{CODE_DIR}/{CODE_KEY}" if spec.code else "",
         node_env.WORK_DIR: WORK_DIR if spec.code else "",
         node_env.SCRATCH_DIR: SCRATCH_DIR,

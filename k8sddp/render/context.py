@@ -51,7 +51,7 @@ def values(job: specs.DDPJob, *, code: bundle.Code | None) -> Values:
         "container": constants.CONTAINER_NAME,
         "command": [container_env.escape(spec.python), f"{container_env.WORKER_DIR}/{container_env.WORKER_KEY}"],
         "args": [container_env.escape(word) for word in spec.command],
-        "env": container_env.entries(job, code_digest=code_digest),
+        "env": container_env.entries(job, code_digest=code_digest, code_config_map=code_config_map(job) or ""),
         "env_from": list(spec.env_from),
         "resources": resources(spec.resources),
         "gang_port": spec.rendezvous.port,

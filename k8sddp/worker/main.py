@@ -95,8 +95,7 @@ def _prepare(
     words: tuple[str, ...],
     environ: Mapping[str, str],
 ) -> driver.Driver:
-    if node.code_zip and node.work_dir:
-        code_zip.unpack(node.code_zip, node.work_dir)
+    code_digest = _unpack(node)
     if node.work_dir:
         _enter(node.work_dir)
     version = preflight.torch_version()
@@ -112,7 +111,7 @@ def _prepare(
         kube_node=node.kube_node,
         nnodes=node.nnodes,
         nproc_per_node=node.nproc_per_node,
-        code_digest=node.code_digest,
+        code_digest=code_digest,
         torch_version=version,
         failure_count=node.failure_count,
         ignored_count=node.ignored_count,
@@ -129,6 +128,20 @@ def _prepare(
     http_server.HttpServer(events, http, routes, say=sink.say)
     sink.say("node %d of %d, pod %s, torch %s" % (node.node_rank, node.nnodes, node.pod_name, version))
     return node_driver
+
+
+def _unpack(node: node_env.NodeEnv) -> str:
+    """Unpack the code, where there is some; return the digest of what was unpacked."""
+    if not node.code_zip or not node.work_dir:
+        return node.code_digest
+    digest = code_zip.unpack(node.code_zip, node.work_dir, node.code_config_map)
+    if node.code_digest not in ("", digest):
+        raise code_zip.CodeZipError(
+            "ConfigMap %s holds other code (digest %s) than the job was made with (%s): "
+            "`k8sddp apply FILE --replace` starts anew with the folder as it is"
+            % (node.code_config_map, digest[:12], node.code_digest[:12])
+        )
+    return digest
 
 
 def _enter(folder: str) -> None:

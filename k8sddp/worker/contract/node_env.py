@@ -21,7 +21,8 @@ RETRY_ON = "K8SDDP_RETRY_ON"  # the only exit codes of a rank that are worth ano
 GRACE_PERIOD = "K8SDDP_GRACE_PERIOD"  # seconds from SIGTERM to SIGKILL, the pod's own
 GPUS = "K8SDDP_GPUS"  # per node, 0 without
 CPUS = "K8SDDP_CPUS"  # per node, a decimal number; empty without a request
-CODE_DIGEST = "K8SDDP_CODE_DIGEST"  # empty without code
+CODE_DIGEST = "K8SDDP_CODE_DIGEST"  # of what the job was made with; empty without code, and for the user's ConfigMap
+CODE_CONFIG_MAP = "K8SDDP_CODE_CONFIG_MAP"  # the name of the one that holds the code, for messages; empty without
 VOLUMES = "K8SDDP_VOLUMES"  # emptyDirs on disk, a JSON list of [name, mountPath, sizeLimit in bytes or 0]
 
 # Who this pod is (downward API)
@@ -106,6 +107,7 @@ class NodeEnv(NamedTuple):
     cpus: float  # 0.0 where the job names none
     code_digest: str
     volumes: Tuple[Tuple[str, str, int], ...]
+    code_config_map: str
     namespace: str
     pod_name: str
     pod_ip: str
@@ -155,6 +157,7 @@ def parse(environ: Mapping[str, str]) -> NodeEnv:
         cpus=_number(environ, CPUS, problems),
         code_digest=environ.get(CODE_DIGEST, ""),
         volumes=_volumes(environ, problems),
+        code_config_map=environ.get(CODE_CONFIG_MAP, ""),
         namespace=_text(environ, NAMESPACE, problems),
         pod_name=_text(environ, POD_NAME, problems),
         pod_ip=_text(environ, POD_IP, problems),

@@ -51,3 +51,14 @@ def test_delete_of_a_job_that_is_going_says_so(tmp_path: Path) -> None:
         lines: list[str] = []
         cluster.delete(connection, "digits", report=lines.append)
         assert ["job.batch/digits is already being deleted"] == lines
+
+
+def test_delete_leaves_a_job_of_another_manager(tmp_path: Path) -> None:
+    """Somebody copied our labels, all but the one that says who manages it."""
+    with fake_and_cluster(tmp_path) as (fake, connection, _):
+        job = jobs.make_indexed_job()
+        labels = {**job["metadata"]["labels"], "app.kubernetes.io/managed-by": "argo"}
+        connection.apply({**job, "metadata": {"name": "digits", "labels": labels}})
+        with pytest.raises(errors.RefusedError, match=r"it has no label app\.kubernetes\.io/managed-by=k8sddp"):
+            cluster.delete(connection, "digits", report=print)
+        assert fake.object("jobs", "digits") is not None

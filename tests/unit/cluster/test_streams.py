@@ -182,26 +182,27 @@ def test_server_that_says_when_to_come_back_is_asked_then(tmp_path: Path) -> Non
         stop = cluster.Stop()
         stream = watching(connection, stop)
         next(stream)
-        fake.fail(*[Fault(status=429, headers={"Retry-After": "7"})] * 2)
         connection.apply(config_map("a"))
-        fake.fail(*[Fault(status=429, headers={"Retry-After": "7"})] * 2)
-        fake.cut()
         assert ("ADDED", ["a"]) == seen(next(stream))
-        assert 7.0 in time.pauses
+        fake.fail(*[Fault(status=429, headers={"Retry-After": "7"}, method="GET")] * 2)
+        fake.cut()
+        connection.apply(config_map("b"), observed_version="")
+        assert ("ADDED", ["b"]) == seen(next(stream))
+        assert [7.0, 7.0] == [pause for pause in time.pauses if pause > 1]
         stop.set()
 
 
 def test_stop_wakes_a_watch_that_pauses(tmp_path: Path) -> None:
-    """Also where the server asked for two minutes, and where it is the list that failed."""
+    """Also where the server asked for a long one, and where it is the list that failed."""
     with fake_and_cluster(tmp_path) as (fake, connection, _):
         stop, pausing = cluster.Stop(), threading.Event()
 
-        def sleep(seconds: float, woken: threading.Event) -> None:
+        def sleep(seconds: float, woken: threading.Event | None = None) -> None:
             pausing.set()
-            assert woken.wait(seconds)
+            (woken or threading.Event()).wait(seconds)
 
         connection.transport.sleep = sleep
-        fake.fail(Fault(status=503, headers={"Retry-After": "120"}))
+        fake.fail(Fault(status=503, headers={"Retry-After": "19"}))
         thread = threading.Thread(target=lambda: list(watching(connection, stop)), daemon=True)
         thread.start()
         assert pausing.wait(10)

@@ -442,3 +442,19 @@ def test_nothing_is_waited_for_once_a_worker_has_told_the_end() -> None:
     gone = make_ended_pod(1, exit_code=0, reason="Completed", message=told)
     assert "" == reason(not_ready(0, since=LATER), gone)
     assert "" != reason(not_ready(0, since=LATER), make_ended_pod(1, exit_code=0, reason="Completed"))
+
+
+@pytest.mark.parametrize(
+    ("expected", "volume", "word"),
+    [
+        ("ConfigMap team of volume settings has no key b", {"configMap": {"name": "team"}}, "config"),
+        ("Secret pass of volume settings has no key b", {"secret": {"secretName": "pass"}}, "secret"),
+    ],
+    ids=["ConfigMap", "Secret"],
+)
+def test_a_key_that_is_not_there_is_named_with_its_object(expected: str, volume: dict[str, object], word: str) -> None:
+    """The kubelet names the volume only."""
+    pod = waiting_for("ContainerCreating")
+    pod["spec"]["volumes"] = [{"name": "settings", **volume}]
+    message = f'MountVolume.SetUp failed for volume "settings" : references non-existent {word} key: b'
+    assert expected in reason(pod, events=[make_event("FailedMount", message)])

@@ -92,8 +92,9 @@ def test_worker_reads_the_environment_that_is_rendered():
     expected = node_env.NodeEnv(
         job="digits", nnodes=3, nproc_per_node=4, backend="gloo", launcher="direct", port=2000, join_timeout=120.0,
         max_attempts=7, fail_on=(3, 137), retry_on=(64,),
-        grace_period=30.0, gpus=0, cpus=2.5, code_digest=jobs.CODE.digest, namespace="ml",
         volumes=(("k8sddp-tmp", "/tmp", 0), ("k8sddp-work", "/k8sddp/work", 0)),
+        grace_period=30.0, gpus=0, cpus=2.5, code_digest=jobs.CODE.digest, code_config_map="digits-code",
+        namespace="ml",
         pod_name="digits-1-x7k2p", pod_ip="10.0.0.7", kube_node="node-b", node_rank=1, job_uid="5b0c", failure_count=2,
         ignored_count=5,
         code_zip="/k8sddp/code/code.zip", work_dir="/k8sddp/work", scratch_dir="/tmp", shm_dir="/dev/shm",

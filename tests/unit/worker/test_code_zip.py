@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from k8sddp.render import bundle
 from k8sddp.worker import code_zip
 from tests.unit.worker import workers
 
@@ -33,6 +34,30 @@ def test_files_arrive_with_their_executable_bit(tmp_path: Path) -> None:
     found = {str(p.relative_to(tmp_path / "work")): p for p in (tmp_path / "work").rglob("*") if p.is_file()}
     assert ["lib/run.sh", "train.py"] == sorted(found)
     assert [True, False] == [bool(found[name].stat().st_mode & stat.S_IXUSR) for name in sorted(found)]
+
+
+def test_the_digest_is_of_what_is_unpacked_and_the_one_of_the_manifest(tmp_path: Path) -> None:
+    """Whoever packed it, in whatever order, with whatever dates: names, contents and the executable bit count."""
+    files = [bundle.CodeFile("train.py", b"print()"), bundle.CodeFile("lib/l\u00e4uf.sh", b"#!", executable=True)]
+    packed = tmp_path / "ours.zip"
+    packed.write_bytes(bundle.pack(files).zip)
+    theirs = [("lib/l\u00e4uf.sh", b"#!", 0o100755), ("train.py", b"print()", 0o100664)]
+    digests = [
+        code_zip.unpack(str(packed), str(tmp_path / "a")),
+        code_zip.unpack(make_zip(tmp_path / "b.zip", *theirs), str(tmp_path / "b")),
+    ]
+    assert [bundle.digest(files)] * 2 == digests
+    for number, change in enumerate([("train.py", b"print(1)", 0o100644), ("train.py", b"print()", 0o100755)]):
+        other = make_zip(tmp_path / f"{number}.zip", theirs[0], change)
+        assert bundle.digest(files) != code_zip.unpack(other, str(tmp_path / "c"))
+
+
+def test_a_config_map_without_its_key_is_named(tmp_path: Path) -> None:
+    """It is mounted all the same: the folder is there and the file is not."""
+    with pytest.raises(code_zip.CodeZipError) as caught:
+        code_zip.unpack(str(tmp_path / "code.zip"), str(tmp_path / "work"), "team-code")
+    said = "ConfigMap team-code has no key code.zip: it must hold the code folder, as a zip file, under that key"
+    assert said == str(caught.value)
 
 
 def test_a_name_may_begin_with_dots(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from k8sddp.render import bundle
 from tests.unit.worker import workers
 
 
@@ -179,6 +180,33 @@ def test_members_that_disagree_do_not_start(tmp_path: Path, name: str, value: st
         assert [77, 79] == gang.wait()
     assert said in str(gang.pods[0].cause["message"])
     assert "[rank" not in gang.pods[0].log
+
+
+def code_of(folder: Path, name: str, text: bytes) -> dict[str, str]:
+    """Return the environment of a pod whose ConfigMap holds a script of that text."""
+    packed = bundle.pack([bundle.CodeFile("train.py", text)])
+    (folder / f"{name}.zip").write_bytes(packed.zip)
+    return {"K8SDDP_CODE_ZIP": str(folder / f"{name}.zip"), "K8SDDP_WORK_DIR": str(folder / name)}
+
+
+def test_members_that_unpacked_other_code_do_not_start(tmp_path: Path) -> None:
+    """Also from a ConfigMap of the user's, of which the manifest knows no digest."""
+    with workers.Gang(tmp_path, workers.WAIT_FOR_EVER, nnodes=2).start(0, **code_of(tmp_path, "a", b"0")) as gang:
+        gang.start(1, **code_of(tmp_path, "b", b"1"))
+        assert [77, 79] == gang.wait()
+    said = str(gang.pods[0].cause["message"])
+    digests = [bundle.digest([bundle.CodeFile("train.py", text)]) for text in (b"1", b"0")]
+    assert f"the code digest is {digests[0]} there but {digests[1]} on node 0" in said
+
+
+def test_code_that_is_not_the_jobs_is_refused(tmp_path: Path) -> None:
+    """Somebody made the ConfigMap anew: a replaced pod must not train something else."""
+    changes = {**code_of(tmp_path, "a", b"0"), "K8SDDP_CODE_DIGEST": "f" * 64, "K8SDDP_CODE_CONFIG_MAP": "digits-code"}
+    with workers.Gang(tmp_path, workers.WAIT_FOR_EVER).start(**changes) as gang:
+        assert [78] == gang.wait()
+    said = str(gang.pods[0].cause["message"])
+    assert "ConfigMap digits-code holds other code (digest " in said
+    assert ") than the job was made with (ffffffffffff)" in said
 
 
 def test_strangers_do_not_join(tmp_path: Path) -> None:
