@@ -31,7 +31,7 @@ MAX_WINDOW: Final = 64 * 4**6  # a kubelet's log file has 10 MiB, unless its adm
 
 # RFC 3339 in any offset: a kubelet writes the stamps of its container runtime, and that has the Node's time zone
 _STAMP: Final = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)(?: |$)")
-_OURS: Final = re.compile(rb"\[(?:rank \d+|k8sddp)\]")  # a virtual kubelet may leave the stamps out
+_OURS: Final = re.compile(rb"\[(?:rank \d+|node \d+|k8sddp)\]")  # a virtual kubelet may leave the stamps out
 # 400 of the API server where asking again cannot help (pkg/registry/core/pod/strategy.go)
 _WRONG: Final = ("is not valid for pod", "a container name must be specified")
 

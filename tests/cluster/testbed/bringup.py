@@ -78,6 +78,8 @@ def _write_files(lay: layout.Layout) -> None:
     for path, text in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+    for node, offset in layout.UTC_OFFSETS.items():
+        (lay.node(node) / "localtime").write_bytes(configs.zone(offset))
     layout.save(lay)
 
 
@@ -89,7 +91,9 @@ def finished(lay: layout.Layout) -> bool:
 def start_component(lay: layout.Layout, component: components.Component) -> None:
     """Start one component; its log goes on where it was."""
     with (lay.logs / f"{component.name}.log").open("ab") as log:
-        found(lay).start(component.name, component.argv, env=components.environment(lay), log=log)
+        found(lay).start(
+            component.name, component.argv, env={**components.environment(lay), **dict(component.variables)}, log=log
+        )
 
 
 def wait_ready(lay: layout.Layout, component: components.Component, seconds: float = 60) -> None:

@@ -20,6 +20,7 @@ class Component:
     name: str
     argv: tuple[str, ...]
     ready: tuple[str, ...]  # command that exits 0 when the component answers
+    variables: tuple[tuple[str, str], ...] = ()  # of its environment, beside what all of them have
 
 
 def environment(lay: layout.Layout) -> Mapping[str, str]:
@@ -138,9 +139,10 @@ def coredns(lay: layout.Layout) -> Component:
 
 
 def containerd(lay: layout.Layout, node: str) -> Component:
-    """Return one Node's containerd."""
+    """Return one Node's containerd, which writes the stamps of container logs in the Node's time zone."""
     argv = (lay.program("containerd"), "--config", str(lay.node(node) / "containerd.toml"))
-    return Component(f"containerd-{node}", argv, (*ctr(lay, node), "version"))
+    zone = (("TZ", str(lay.node(node) / "localtime")),)
+    return Component(f"containerd-{node}", argv, (*ctr(lay, node), "version"), zone)
 
 
 def ctr(lay: layout.Layout, node: str) -> tuple[str, ...]:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 NODE_ADDRESSES: Mapping[str, str] = {"node-a": "172.30.0.1", "node-b": "172.30.0.2"}
 POD_SUBNETS: Mapping[str, str] = {"node-a": "10.244.0.0/24", "node-b": "10.244.1.0/24"}
+# Seconds east of Greenwich: Kubernetes Nodes have zones of their own, and a kubelet gives logs with its Node's stamps
+UTC_OFFSETS: Mapping[str, int] = {"node-a": 0, "node-b": 19_800}
 KUBELET_PORTS: Mapping[str, int] = {"node-a": 10250, "node-b": 10260}  # one network namespace, so two ports
 KUBELET_HEALTH_PORTS: Mapping[str, int] = {"node-a": 10248, "node-b": 10258}
 CLUSTER_CIDR = "10.244.0.0/16"
