@@ -243,7 +243,7 @@ def test_a_newer_pod_supersedes_an_older_one(tmp_path: Path) -> None:
             {"K8SDDP_WORK_DIR": "/proc/nowhere"}, 77, "the working directory /proc/nowhere cannot", id="folder"
         ),
         pytest.param(
-            {"K8SDDP_CODE_ZIP": "/nowhere.zip", "K8SDDP_WORK_DIR": "/tmp"}, 78, "/nowhere.zip cannot", id="code"
+            {"K8SDDP_CODE_ZIP": "/nowhere.zip", "K8SDDP_WORK_DIR": "/tmp"}, 78, "has no key nowhere.zip", id="code"
         ),
     ],
 )
