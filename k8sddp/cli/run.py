@@ -70,22 +70,32 @@ def command(
 
 
 def _on_this_machine(loaded: job_file.Loaded, work_dir: str, wanted: Sequence[str]) -> int:
+    import os
+    import sys
     from pathlib import Path
 
     from k8sddp import local
+    from k8sddp.cli import console
     from k8sddp.local import faults
 
+    if sys.__stdout__ is None:
+        raise errors.K8sddpError(
+            "standard output is closed, and a local run ends with its reader; to train without one, add >/dev/null"
+        )
     spec = loaded.job.spec
     asked = [faults.parse(text, nnodes=spec.nnodes, nproc_per_node=spec.nproc_per_node) for text in wanted]
-    screen.note(f"{loaded.summary()}, on this machine")
-    for fault in asked:
-        screen.note(f"will inject: {fault.said()}")
-    result = local.run(loaded.manifests(), work_dir=Path(work_dir), out=screen.raw, report=screen.note, asked=asked)
-    for name, folder in sorted(result.volumes.items()):
-        screen.note(f"volume {name}: {folder}")
-    screen.result(result.message, good=result.state == "complete")
-    for remark in result.verdict.remarks if result.verdict else ():
-        screen.warning(remark)
+    where = console.Console(os.environ)
+    with local.Output(where.out, where.report, clear=where.clear, reader=sys.__stdout__.fileno()) as output:
+        output.report(f"{loaded.summary()}, on this machine")
+        for fault in asked:
+            output.report(f"will inject: {fault.said()}")
+        result = local.run(loaded.manifests(), work_dir=Path(work_dir), output=output, live=where.live, asked=asked)
+        for name, folder in sorted(result.volumes.items()):
+            output.report(f"volume {name}: {folder}")
+        output.report(screen.result_text(result.message, good=result.state == "complete"))
+        for remark in result.verdict.remarks if result.verdict else ():
+            output.report(screen.warning_text(remark))
+        output.finish()
     return result.exit_code
 
 

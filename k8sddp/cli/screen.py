@@ -1,7 +1,8 @@
 """What a user sees: data on stdout, everything else on stderr, colour only where a person looks.
 
 Colour needs a terminal, no NO_COLOR (https://no-color.org) and a TERM that is not `dumb`; piped output is plain. Lines
-are flushed at once, because they are progress. Nothing here knows what is printed.
+are flushed at once, because they are progress. Nothing here knows what is printed, so of all text that reaches a
+terminal only characters and colours do (escapes.py); what is piped passes byte for byte, as kubectl's does.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import io
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, TextIO
 
 from k8sddp import errors
+from k8sddp.cli import escapes
 
 _SGR: Final = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
 _PLUGIN: Final = "kubectl-k8sddp"  # kubectl runs a program of this name as `kubectl k8sddp`
@@ -46,14 +48,14 @@ def out(text: str) -> None:
     Raises K8sddpError where it cannot be written (a full disk); a closed pipe stays BrokenPipeError.
     """
     with _writing():
-        print(text, flush=True)
+        print(_safe(text, sys.stdout), flush=True)
 
 
 def raw(data: bytes) -> None:
-    """Write log bytes to stdout exactly as they came; raises as `out` does."""
+    """Write log bytes to stdout, exactly as they came unless it is a terminal; raises as `out` does."""
     with _writing():
         sys.stdout.flush()
-        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.write(escapes.clean_bytes(data) if sys.stdout.isatty() else data)
         sys.stdout.buffer.flush()
 
 
@@ -64,7 +66,7 @@ def line(data: bytes) -> None:
 
 def note(text: str) -> None:
     """Print a line of progress on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    print(_safe(text, sys.stderr), file=sys.stderr, flush=True)
 
 
 def hint(text: str) -> None:
@@ -74,7 +76,12 @@ def hint(text: str) -> None:
 
 def warning(text: str) -> None:
     """Print something that does not stop us but that the user must know."""
-    _labelled("warning", "yellow", text)
+    note(warning_text(text))
+
+
+def warning_text(text: str) -> str:
+    """Return what `warning` prints."""
+    return _painted("warning: ", "yellow") + text
 
 
 def error(text: str) -> None:
@@ -86,18 +93,28 @@ def traceback() -> None:
     """Print the traceback of the exception that is being handled."""
     import traceback as library
 
-    library.print_exc()
+    note(library.format_exc().rstrip("\n"))
 
 
 def result(text: str, *, good: bool) -> None:
     """Print how a job ended, green or red."""
-    note(_painted(text, "green" if good else "red"))
+    note(result_text(text, good=good))
+
+
+def result_text(text: str, *, good: bool) -> str:
+    """Return how a job ended as `result` prints it."""
+    return _painted(text, "green" if good else "red")
 
 
 def paint(text: str, colour: str, *, tty: bool, environ: Mapping[str, str]) -> str:
     """Return `text` in `colour` (a key of the table above) where the reader is a person who wants it, else as it is."""
     plain = not tty or "NO_COLOR" in environ or environ.get("TERM") == "dumb"
     return text if plain else f"\x1b[{_SGR[colour]}m{text}\x1b[0m"
+
+
+def _safe(text: str, stream: TextIO) -> str:
+    """Return `text`, which may be a stranger's, as this stream may show it."""
+    return escapes.clean(text) if stream.isatty() else text
 
 
 def _painted(text: str, colour: str) -> str:

@@ -4,7 +4,8 @@
 nothing behind but the user's volumes. It never prints: output and remarks go to the caller's functions.
 """
 
+from k8sddp.local.output import Output
 from k8sddp.local.results import Result
 from k8sddp.local.running import run
 
-__all__ = ["Result", "run"]
+__all__ = ["Output", "Result", "run"]

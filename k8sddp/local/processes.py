@@ -22,6 +22,7 @@ from typing import Final
 
 from k8sddp import errors
 from k8sddp.local import keeper, pods
+from k8sddp.worker.contract import node_env
 
 ORPHAN_GRACE: Final = 5.0  # seconds that a pod has to end in once k8sddp itself is gone; nobody waits for it
 CHUNK: Final = 65536
@@ -31,17 +32,20 @@ _PR_GET_CHILD_SUBREAPER: Final = 37  # prctl(2)
 
 
 class Lines:
-    """Cuts a stream of bytes into whole lines."""
+    """Cuts a stream of bytes into whole lines; of a `live` one a carriage return ends a line too."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, live: bool = False) -> None:
+        self._ends = (b"\n", b"\r") if live else (b"\n",)
         self._rest = b""
 
     def feed(self, data: bytes) -> bytes:
         """Return the lines that `data` completes."""
-        complete, newline, self._rest = (self._rest + data).rpartition(b"\n")
+        data = self._rest + data
+        end = max(data.rfind(one) for one in self._ends) + 1
+        complete, self._rest = data[:end], data[end:]
         if len(self._rest) > LONGEST_LINE:
-            return complete + newline + self.flush()
-        return complete + newline
+            return complete + self.flush()
+        return complete
 
     def flush(self) -> bytes:
         """Return what is left, as a line."""
@@ -54,7 +58,7 @@ class PodProcess:
 
     def __init__(self, pod: pods.LocalPod) -> None:
         self.pod = pod
-        self._lines = Lines()
+        self._lines = Lines(live=pod.env.get(node_env.LIVE) == "1")
         self.control, theirs = socket.socketpair()
         self.output, write_end = os.pipe()
         os.set_blocking(self.output, False)

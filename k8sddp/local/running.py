@@ -1,16 +1,18 @@
 """The run itself: start the pods, pass their lines on, judge their ends, replace what is lost, end what is left.
 
-One thread and one selector. A pod that the Job replaces is replaced here too, after a back-off, and never before every
-process of the old one has ended. However the run ends (the Job's own end, its deadline, a signal, an error of the
-caller's functions), every process of every pod has ended and the scratch folders are gone before `run` returns.
+One thread and one selector, which never waits for whoever reads the output. A pod that the Job replaces is replaced
+here too, after a back-off, and never before every process of the old one has ended. However the run ends (the Job's own
+end, its deadline, a signal, a reader that went away), every process of every pod has ended and the scratch folders are
+gone before `run` returns.
 """
 
 from __future__ import annotations
 
+import select
 import selectors
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from signal import Signals
 from types import TracebackType
@@ -18,6 +20,7 @@ from typing import Final
 
 from k8sddp.local import checks, faults, judge, keeper, pods, processes, results, scratch, signals
 from k8sddp.local import machine as machines
+from k8sddp.local.output import Output
 from k8sddp.local.results import Result
 from k8sddp.manifest import Manifest
 from k8sddp.worker.contract import exit_codes, node_env
@@ -30,16 +33,18 @@ def run(
     manifests: Sequence[Manifest],
     *,
     work_dir: Path,
-    out: Callable[[bytes], None],
-    report: Callable[[str], None],
+    output: Output,
+    live: bool = False,
     machine: machines.Machine | None = None,
     asked: Sequence[faults.Fault] = (),
 ) -> Result:
     """Run the rendered Job here and return how it ended; `asked` are the faults that its ranks bring about.
 
-    `out` gets whole lines of the pods, as they come; `report` gets remarks on the run itself, one sentence each. The
-    user's volumes are made in `work_dir`/NAME and kept. SIGINT, SIGTERM and SIGHUP stop the pods within their grace
-    period, a second one at once. Raises LocalError, before anything is started, where this machine cannot run the job.
+    `output` gets whole lines of the pods, as they come, and remarks on the run itself, one sentence each; with `live`
+    the states of progress bars too, as lines that end with a carriage return and may be overwritten. The user's volumes
+    are made in `work_dir`/NAME and kept. SIGINT, SIGTERM, SIGHUP and an error of the output stop the pods within their
+    grace period, a second signal at once. Raises LocalError, before anything is started, where this machine cannot run
+    the job, and in the end the error of the output.
     """
     machine = machine or machines.observe()
     checks.system(machine)
@@ -47,16 +52,24 @@ def run(
     name = job["metadata"]["name"]
     with signals.watching() as watch, scratch.places(machine=machine, work_dir=work_dir, job=name) as places:
         extra = {node_env.FAULTS: faults.text(asked)} if asked else {}
+        extra |= {node_env.LIVE: "1"} if live else {}
         template = pods.template(manifests, machine=machine, places=places, job_uid=str(uuid.uuid4()), extra=extra)
         layout = checks.programs(template.first(), machine=machine)
         checks.ports(layout)
         scratch.prepare(layout)
-        with processes.subreaper(), _Run(template, watch=watch, out=out, report=report, asked=asked) as running:
+        with (
+            output.hangup() as hangup,
+            processes.subreaper(),
+            _Run(template, watch=watch, output=output, asked=asked) as running,
+        ):
+            running.look_after(hangup)
             running.start(layout)
             running.wait()
+        if running.lost is not None:
+            raise running.lost
         for fault in asked:
             if fault not in running.happened:
-                report(fault.never_happened())
+                output.report(fault.never_happened())
         return results.of_run(
             name,
             volumes=scratch.kept(layout),
@@ -75,14 +88,14 @@ class _Run:
         template: pods.Template,
         *,
         watch: signals.Watch,
-        out: Callable[[bytes], None],
-        report: Callable[[str], None],
+        output: Output,
         asked: Sequence[faults.Fault],
     ) -> None:
         self.verdicts: dict[str, verdicts.Verdict] = {}  # by pod, in the order of their ends
         self.happened: set[faults.Fault] = set()
         self.decision: judge.Decision | None = None
         self.interrupted: Signals | None = None
+        self.lost: BaseException | None = None  # why the output cannot be passed on any more
         self.started = time.monotonic()
         self._template = template
         self._job_spec = template.job["spec"]
@@ -90,12 +103,14 @@ class _Run:
         self._ends: list[judge.End] = []  # of the pods that ended on their own
         self._due: list[tuple[float, judge.Replacement]] = []  # and when they start
         self._watch = watch
-        self._out = out
-        self._report = report
+        self._output = output
+        self._reading = True  # else the pods are held back
+        self._given_up = False
         self._alive: dict[int, processes.PodProcess] = {}  # by keeper pid
         self._children = processes.children()
         self._selector = selectors.DefaultSelector()
         self._selector.register(watch, selectors.EVENT_READ, self._on_signal)
+        self._selector.register(output, selectors.EVENT_READ, self._on_output)
         limit = self._job_spec.get("activeDeadlineSeconds")
         self._deadline = None if limit is None else self.started + float(limit)
         self._killing: float | None = None  # when keepers that do not obey are killed
@@ -107,7 +122,7 @@ class _Run:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End every process that is left, which is none unless something was raised."""
-        self._out = _nowhere  # it may be what raised
+        self._given_up = True
         self._due.clear()
         self._send(keeper.KILL)
         self._killing = time.monotonic() + PATIENCE
@@ -115,12 +130,23 @@ class _Run:
         processes.sweep(spared=self._children)
         self._selector.close()
 
+    def look_after(self, hangup: select.epoll | None) -> None:
+        """End the run when the reader of its output hangs up, also while nothing is printed."""
+        if hangup is not None:
+
+            def gone() -> None:
+                self._selector.unregister(hangup)
+                self._output.reader_gone()
+
+            self._selector.register(hangup, selectors.EVENT_READ, gone)
+
     def start(self, layout: Sequence[pods.LocalPod]) -> None:
         """Start these pods."""
         for pod in layout:
             process = processes.PodProcess(pod)
             self._alive[process.pid] = process
-            self._selector.register(process.output, selectors.EVENT_READ, lambda p=process: self._out(p.read()))
+            if self._reading:
+                self._read(process)
             self._selector.register(process.control, selectors.EVENT_READ, lambda p=process: self._on_end(p))
 
     def wait(self) -> None:
@@ -131,8 +157,37 @@ class _Run:
                     key.data()
             self._on_time(time.monotonic())
 
+    def _read(self, process: processes.PodProcess) -> None:
+        self._selector.register(process.output, selectors.EVENT_READ, lambda: self._pass_on(process.read()))
+
+    def _pass_on(self, data: bytes) -> None:
+        self._output.out(data)
+        self._hold_back()
+
+    def _hold_back(self) -> None:
+        """Read the pods or let them wait, as the reader of the output allows."""
+        if self._reading == self._output.full:
+            self._reading = not self._reading
+            for process in self._alive.values():
+                if self._reading:
+                    self._read(process)
+                else:
+                    self._selector.unregister(process.output)
+
+    def _on_output(self) -> None:
+        self._output.seen()
+        if self._output.error is not None and self.lost is None:
+            self.lost = self._output.error
+            if self._alive and self.interrupted is None:
+                gone = isinstance(self.lost, BrokenPipeError)
+                problem = "nobody reads standard output any more" if gone else "standard output cannot be written"
+                self._output.report(f"{problem}: {self._stopping()}")
+            self._stop(hurried=True)
+        self._hold_back()
+
     def _on_end(self, process: processes.PodProcess) -> None:
-        self._selector.unregister(process.output)
+        if self._reading:
+            self._selector.unregister(process.output)
         self._selector.unregister(process.control)
         del self._alive[process.pid]
         printed, code = process.finish()
@@ -141,7 +196,7 @@ class _Run:
         self._note(pod, code)
         if not over:
             self._decide(judge.decide(self._job_spec, self._ends))
-        self._out(printed)
+        self._pass_on(printed)
         if not self._is_over():
             self._follow(pod)
 
@@ -165,7 +220,7 @@ class _Run:
         self._due.append((time.monotonic() + following.delay, following))
         if self._ends[-1].code != exit_codes.FOLLOWER_LEAVES:  # then the job is about to end, and nothing follows
             name = pods.name_of(self._template.job, following.index, ordinal=following.ordinal)
-            self._report(f"{results.ending(self._ends[-1])}; {name} replaces it in {following.delay:g} s")
+            self._output.report(f"{results.ending(self._ends[-1])}; {name} replaces it in {following.delay:g} s")
 
     def _replace(self, following: judge.Replacement) -> None:
         pod = self._template.pod(
@@ -176,23 +231,27 @@ class _Run:
         self.start(layout)
 
     def _is_over(self) -> bool:
-        return self.decision is not None or self.interrupted is not None
+        return self._given_up or any(end is not None for end in (self.decision, self.interrupted, self.lost))
 
     def _decide(self, decision: judge.Decision | None) -> None:
         self.decision = decision
         if decision is not None:
-            self._stop()
+            self._stop(hurried=decision.reason == judge.DEADLINE)
 
     def _on_signal(self) -> None:
         for number in self._watch.read():
-            if self.interrupted is not None:
+            if self.interrupted is not None or self.lost is not None:
                 self._send(keeper.KILL)
                 continue
             self.interrupted = number
-            count = f"{len(self._alive)} pod{'' if len(self._alive) == 1 else 's'}"
             if self._alive:
-                self._report(f"{number.name}: stopping {count} within {self._grace():g} s; once more kills")
-            self._stop()
+                self._output.report(f"{number.name}: {self._stopping()}")
+            self._stop(hurried=True)
+
+    def _stopping(self) -> str:
+        pods_left = f"{len(self._alive)} pod{'' if len(self._alive) == 1 else 's'}"
+        again = "once more" if self.interrupted else "Ctrl-C"
+        return f"stopping {pods_left} within {self._grace():g} s; {again} kills"
 
     def _on_time(self, now: float) -> None:
         if self._deadline is not None and now >= self._deadline and not self._is_over():
@@ -205,7 +264,10 @@ class _Run:
             for process in self._alive.values():
                 process.kill_keeper()
 
-    def _stop(self) -> None:
+    def _stop(self, *, hurried: bool) -> None:
+        """Ask every pod to end; where it is `hurried` none is held back by a reader any more, so that all can save."""
+        self._output.lossy = self._output.lossy or hurried
+        self._hold_back()
         self._due.clear()
         self._send(keeper.TERMINATE)
         self._killing = time.monotonic() + self._grace() + PATIENCE
@@ -223,7 +285,3 @@ class _Run:
             ends.append(self._deadline)
         times = [end for end in ends if end is not None]
         return max(0.0, min(times) - time.monotonic()) if times else None
-
-
-def _nowhere(_data: bytes) -> None:
-    """Take the last lines of a run that is given up."""

@@ -55,14 +55,16 @@ class Run:
         self._on_report = on_report
 
     def __call__(self, program: str, *, asked: Sequence[faults.Fault] = (), **changes: Any) -> local.Result:
-        return local.run(
-            [marked_job(program, self.mark, **changes)],
-            work_dir=self.folder / "wd",
-            out=self._out,
-            report=self._report,
-            machine=machine.observe(),
-            asked=asked,
-        )
+        with local.Output(self._out, self._report) as output:
+            result = local.run(
+                [marked_job(program, self.mark, **changes)],
+                work_dir=self.folder / "wd",
+                output=output,
+                machine=machine.observe(),
+                asked=asked,
+            )
+            output.finish()
+        return result
 
     def _report(self, text: str) -> None:
         self.reported.append(text)

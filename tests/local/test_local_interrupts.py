@@ -31,7 +31,9 @@ def out(data):
     sys.stdout.flush()
 def report(text):
     print(text, flush=True)
-result = local.run([json.loads(sys.argv[1])], work_dir=Path(sys.argv[2]), out=out, report=report)
+with local.Output(out, report) as output:
+    result = local.run([json.loads(sys.argv[1])], work_dir=Path(sys.argv[2]), output=output)
+    output.finish()
 sys.exit(result.exit_code)
 """
 
@@ -72,12 +74,11 @@ def test_a_signal_stops_the_pods_politely(tmp_path: Path, number: signal.Signals
 def test_a_second_signal_kills_at_once(tmp_path: Path) -> None:
     """The grace period is not waited for after a second Ctrl-C."""
 
-    def twice(data: bytes) -> None:
-        if b"up" in data:
-            os.kill(os.getpid(), signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGINT)
-
-    run = pods.Run(tmp_path, on_line=twice)
+    run = pods.Run(
+        tmp_path,
+        on_line=lambda data: os.kill(os.getpid(), signal.SIGINT) if b"up" in data else None,
+        on_report=lambda _: os.kill(os.getpid(), signal.SIGINT),
+    )
     started = time.monotonic()
 
     result = run(pods.STUBBORN, grace=100)

@@ -74,7 +74,9 @@ spec:
 
     code = bundle.pack([bundle.CodeFile("train.py", script.encode())])
     manifests = render.render(spec.load(text), code=code)
-    result = local.run(manifests, work_dir=folder / "wd", out=out, report=lambda _: None)
+    with local.Output(out, lambda _: None) as output:
+        result = local.run(manifests, work_dir=folder / "wd", output=output)
+        output.finish()
     return result, printed.decode()
 
 

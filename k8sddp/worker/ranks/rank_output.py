@@ -89,7 +89,8 @@ class Sink:
 
     def say(self, text: str) -> None:
         """Write one line of the worker's own."""
-        self.write(b"[k8sddp] " + text.encode("utf-8", "backslashreplace").replace(b"\n", b" ") + b"\n")
+        line = text.replace("\n", " ").replace("\r", " ")
+        self.write(b"[k8sddp] " + line.encode("utf-8", "backslashreplace") + b"\n")
 
     def write(self, data: bytes) -> None:
         """Queue `data`, which ends with a newline, and write what can be written now."""

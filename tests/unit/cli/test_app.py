@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import subprocess
 import sys
 
@@ -168,7 +169,7 @@ def test_closed_stream_is_as_good_as_the_null_device(words: str, closed: str, co
 
 
 def test_logs_go_to_a_closed_stdout_too() -> None:
-    """`run --local job.yaml >&-` trains all the same."""
+    """`run job.yaml >&-` follows the job all the same."""
     line = f"exec {sys.executable} -c '{_WRITE_RAW}' >&-"
     assert 0 == subprocess.run(["sh", "-c", line], timeout=30, check=False).returncode
 
@@ -202,6 +203,27 @@ def test_version_needs_no_cluster() -> None:
     assert (0, "") == (ended.code, ended.err)
     assert ended.out.startswith("k8sddp 0.")
     assert f"Python {sys.version.split()[0]}\n" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("write", "stream"),
+    [
+        pytest.param('screen.raw(b"a\\x1b[2Jb\\n")', "stdout", id="log"),
+        pytest.param('screen.out("a\\x1b[2Jb")', "stdout", id="table"),
+        pytest.param('screen.note("a\\x1b[2Jb")', "stderr", id="remark"),
+        pytest.param('screen.error("\\x9b2Jb")', "stderr", id="answer of the API server"),
+    ],
+)
+@pytest.mark.parametrize("tty", [True, False], ids=["terminal", "pipe"])
+def test_foreign_escapes_reach_no_terminal(write: str, stream: str, *, tty: bool) -> None:
+    """On a terminal only text and colours; a pipe gets what there is."""
+    shown, written = pty.openpty() if tty else os.pipe()
+    code = f"from k8sddp.cli import screen; screen.prepare(); {write}"
+    subprocess.run([sys.executable, "-c", code], **{stream: written}, timeout=30, check=True)  # type: ignore[call-overload]
+    seen = os.read(shown, 1000).decode()
+    os.close(written)
+    os.close(shown)
+    assert tty != ("\x1b[2J" in seen or "\x9b2J" in seen)
 
 
 class Terminal:

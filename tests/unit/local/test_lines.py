@@ -30,3 +30,11 @@ def test_a_line_without_end_is_passed_on_in_pieces() -> None:
 
     assert b"x" * (processes.LONGEST_LINE + 1) + b"\n" == lines.feed(b"x" * (processes.LONGEST_LINE + 1))
     assert b"" == lines.flush()
+
+
+def test_a_live_line_may_end_with_a_carriage_return() -> None:
+    """The states of progress bars are passed on as they come, not with the bar's end."""
+    lines = processes.Lines(live=True)
+
+    assert b"[rank 0] 1%\r" == lines.feed(b"[rank 0] 1%\r[rank 0")
+    assert b"[rank 0] 2%\r[rank 0] done\n" == lines.feed(b"] 2%\r[rank 0] done\n")

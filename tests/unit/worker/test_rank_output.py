@@ -107,8 +107,8 @@ def test_a_pipe_that_is_filled_as_fast_as_it_is_read_does_not_hold_the_worker(mo
 def test_own_lines_are_single_lines() -> None:
     """A newline in what the worker says does not forge another line."""
     _, sink, out_read, _ = make_pipes()
-    sink.say("one\n[rank 0] forged")
-    assert b"[k8sddp] one [rank 0] forged\n" == os.read(out_read, 100)
+    sink.say("one\n[rank 0] forged\rtoo")
+    assert b"[k8sddp] one [rank 0] forged too\n" == os.read(out_read, 100)
 
 
 def test_the_last_lines_are_remembered() -> None:
