@@ -1,20 +1,14 @@
-"""What must hold on this machine before the first pod starts: system, programs, ports. Each refusal is one sentence.
-
-A port that is taken between the check and the worker's own bind is the worker's to report; of the many ports that
-MASTER_PORT may be, the worker passes over those that are taken.
-"""
+"""What must hold on this machine before the first pod starts: system and programs. Each refusal is one sentence."""
 
 from __future__ import annotations
 
 import dataclasses
-import errno
 import shutil
-import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from k8sddp import errors
-from k8sddp.local import environment, pods
+from k8sddp.local import addresses, pods
 from k8sddp.local import machine as machines
 from k8sddp.worker.contract import node_env
 
@@ -47,35 +41,12 @@ def _program(pod: pods.LocalPod, machine: machines.Machine) -> str:
     return str(Path(found).absolute())
 
 
-def ports(layout: Sequence[pods.LocalPod]) -> None:
-    """Refuse a run whose ports another program holds."""
-    for address, port, purpose in _needed(layout):
-        reason = _taken(address, port)
-        if reason:
-            raise errors.LocalError(
-                f"port {port} on {address} ({purpose}) cannot be used: {reason}; end the program that "
-                "holds it (ss -ltnp shows it) or choose another rendezvous.port"
-            )
-
-
-def _needed(layout: Sequence[pods.LocalPod]) -> Iterator[tuple[str, int, str]]:
+def ports(layout: Sequence[pods.LocalPod]) -> tuple[addresses.Port, ...]:
+    """Return the ports that the pods will listen on, but for MASTER_PORT, of which there are many."""
+    found = []
     for pod in layout:
-        if not pod.env.get(node_env.PORT, "").isdigit():
-            continue  # not our worker
-        port, address = int(pod.env[node_env.PORT]), environment.address_of(pod.index)
-        yield address, port, "gang"
-        yield address, port + node_env.HTTP_PORT_OFFSET, "HTTP"
-
-
-def _taken(address: str, port: int) -> str:
-    """Return why the port cannot be bound, the empty string where it can."""
-    if port > 65535:
-        return "there is no such port"
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # as a server does: what is left of closed connections (TIME_WAIT) is no obstacle, a listener is
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-        except OSError as error:
-            return "it is in use" if error.errno == errno.EADDRINUSE else str(error.strerror)
-    return ""
+        if pod.env.get(node_env.PORT, "").isdigit():  # else it is not our worker
+            port = int(pod.env[node_env.PORT])
+            found.append(addresses.Port(pod.index, port, "gang"))
+            found.append(addresses.Port(pod.index, port + node_env.HTTP_PORT_OFFSET, "HTTP"))
+    return tuple(found)

@@ -13,30 +13,30 @@ from pathlib import Path
 from typing import Final
 
 from k8sddp import constants, errors
+from k8sddp.local import addresses, mounts
 from k8sddp.local import machine as machines
-from k8sddp.local import mounts
 from k8sddp.manifest import Manifest
 from k8sddp.render import container_env
 from k8sddp.worker.contract import node_env
 
 NAMESPACE: Final = "local"
-FIRST_ADDRESS: Final = 2  # 127.0.0.1 is what everything else on the machine listens on
 DEFAULT_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
-
-
-def address_of(index: int) -> str:
-    """Return the loopback address of pod `index`."""
-    return f"127.0.0.{FIRST_ADDRESS + index}"
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Who a pod is: its index, its own name, and what the Job has counted of that index before it."""
+    """Who a pod is: index, name, what the Job has counted of that index before it, and the block of its address."""
 
     name: str
     index: int
     failures: int = 0
     ignored: int = 0
+    block: int = 0
+
+    @property
+    def address(self) -> str:
+        """Return the pod's loopback address."""
+        return addresses.of_pod(self.index, block=self.block)
 
 
 def of_container(job: Manifest, who: Identity, *, hostname: str, job_uid: str) -> dict[str, str]:
@@ -71,19 +71,19 @@ def of_pod(
     asked: Mapping[str, str],
     *,
     job: Manifest,
-    index: int,
+    who: Identity,
     mounted: Sequence[mounts.Mount],
     scratch: Path,
 ) -> dict[str, str]:
     """Return the container's environment `asked` with the paths, addresses and hosts of this machine."""
     name, count = job["metadata"]["name"], int(job["spec"].get("completions") or 1)
-    hosts = {f"{name}-{peer}.{name}": address_of(peer) for peer in range(count)}
+    hosts = {f"{name}-{peer}.{name}": addresses.of_pod(peer, block=who.block) for peer in range(count)}
     env = {key: mounts.relocate(value, mounted) for key, value in asked.items()}
     for key in node_env.PATHS:
         path = asked.get(key)
         if path and env[key] == path:  # under no mount: the container runtime's own, such as the termination log
             env[key] = str(scratch / Path(path).name)
-    env |= {key: address_of(index) for key in node_env.BIND_HOSTS if key in asked}
+    env |= {key: who.address for key in node_env.BIND_HOSTS if key in asked}
     env |= {key: hosts.get(asked[key], asked[key]) for key in node_env.PEER_HOSTS if key in asked}
     return env
 
@@ -120,8 +120,8 @@ def _downward(job: Manifest, who: Identity, *, hostname: str, job_uid: str) -> M
         "metadata.namespace": NAMESPACE,
         "spec.nodeName": hostname,
         "spec.serviceAccountName": template["spec"].get("serviceAccountName", "default"),
-        "status.podIP": address_of(who.index),
-        "status.podIPs": address_of(who.index),
+        "status.podIP": who.address,
+        "status.podIPs": who.address,
         **{f"metadata.labels['{key}']": value for key, value in labels.items()},
         **{f"metadata.annotations['{key}']": value for key, value in annotations.items()},
     }

@@ -1,7 +1,7 @@
 """The rendered Job -> one value per pod that says what to start here, and how. Pure: nothing is read or written.
 
 The same container command, environment and files as on a cluster, each pod with an address of its own,
-127.0.0.(2 + index), and folders of its own. The first pod of an index is NAME-INDEX, the next ones NAME-INDEX-2,
+127.0.BLOCK.(2 + index), and folders of its own. The first pod of an index is NAME-INDEX, the next ones NAME-INDEX-2,
 NAME-INDEX-3 and so on, where a cluster has random letters. What cannot be had here is refused with its name, before
 anything starts.
 """
@@ -11,16 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from k8sddp import errors
-from k8sddp.local import devices, environment, mounts
+from k8sddp.local import addresses, devices, environment, mounts
 from k8sddp.local import machine as machines
 from k8sddp.manifest import Manifest
 from k8sddp.render import container_env
 from k8sddp.worker.contract import node_env
-
-MAX_PODS: Final = 253  # 127.0.0.2 to 127.0.0.254
 
 
 @dataclass(frozen=True)
@@ -81,6 +78,7 @@ class Template:
     places: Places
     job_uid: str
     extra: Mapping[str, str]  # environment that the run itself adds
+    block: int = 0  # of the pods' addresses
 
     def first(self) -> tuple[LocalPod, ...]:
         """Return the first pod of every index."""
@@ -93,12 +91,12 @@ class Template:
         """
         job, pod_spec = self.job, self.job["spec"]["template"]["spec"]
         container = pod_spec["containers"][0]
-        who = environment.Identity(name_of(job, index, ordinal=ordinal), index, failures, ignored)
+        who = environment.Identity(name_of(job, index, ordinal=ordinal), index, failures, ignored, self.block)
         folders = self.places.of_pod(name_of(job, index), f"{index}-{ordinal}" if ordinal > 1 else str(index))
         asked = environment.of_container(job, who, hostname=self.machine.hostname, job_uid=self.job_uid)
         own = [asked[path] for path in node_env.PATHS if asked.get(path)]
         mounted = mounts.of_pod(pod_spec, folders=folders, own=own, configs=self.configs)
-        env = environment.of_pod(asked, job=job, index=index, mounted=mounted, scratch=folders.scratch)
+        env = environment.of_pod(asked, job=job, who=who, mounted=mounted, scratch=folders.scratch)
         # The program may lie in a volume of the user's; a path in our own empty scratch can only mean this machine's.
         users = [mount for mount in mounted if mount.kept]
         program, *words = [
@@ -135,9 +133,10 @@ def template(
     """
     job = only_job(manifests)
     name, count = job["metadata"]["name"], int(job["spec"].get("completions") or 1)
-    if count > MAX_PODS:
+    if count > addresses.MAX_PODS:
         raise errors.LocalError(
-            f"{name}: {count} pods need an address each, and 127.0.0.x has {MAX_PODS}; lower spec.nnodes to run it here"
+            f"{name}: {count} pods need an address each, and 127.0.0.x has {addresses.MAX_PODS}; "
+            "lower spec.nnodes to run it here"
         )
     return Template(
         job=job,

@@ -8,6 +8,7 @@ gone before `run` returns.
 
 from __future__ import annotations
 
+import dataclasses
 import select
 import selectors
 import time
@@ -18,7 +19,7 @@ from signal import Signals
 from types import TracebackType
 from typing import Final
 
-from k8sddp.local import checks, faults, judge, keeper, pods, processes, results, scratch, signals
+from k8sddp.local import addresses, checks, faults, judge, keeper, pods, processes, results, scratch, signals
 from k8sddp.local import machine as machines
 from k8sddp.local.output import Output
 from k8sddp.local.results import Result
@@ -54,17 +55,15 @@ def run(
         extra = {node_env.FAULTS: faults.text(asked)} if asked else {}
         extra |= {node_env.LIVE: "1"} if live else {}
         template = pods.template(manifests, machine=machine, places=places, job_uid=str(uuid.uuid4()), extra=extra)
-        layout = checks.programs(template.first(), machine=machine)
-        checks.ports(layout)
-        scratch.prepare(layout)
-        with (
-            output.hangup() as hangup,
-            processes.subreaper(),
-            _Run(template, watch=watch, output=output, asked=asked) as running,
-        ):
-            running.look_after(hangup)
-            running.start(layout)
-            running.wait()
+        checked = checks.programs(template.first(), machine=machine)
+        with addresses.block(checks.ports(checked)) as block, output.hangup() as hangup, processes.subreaper():
+            template = dataclasses.replace(template, block=block)
+            layout = checks.programs(template.first(), machine=machine)
+            scratch.prepare(layout)
+            with _Run(template, watch=watch, output=output, asked=asked) as running:
+                running.look_after(hangup)
+                running.start(layout)
+                running.wait()
         if running.lost is not None:
             raise running.lost
         for fault in asked:

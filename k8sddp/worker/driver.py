@@ -13,11 +13,11 @@ import socket
 from collections.abc import Sequence
 from typing import Optional, Union
 
-from . import preflight, readiness, root_cause, status, storage
+from . import readiness, root_cause, status, storage
 from .contract import exit_codes, node_env
 from .contract import verdict as verdicts
 from .gang import coordinator, member, messages, plan, retrying, roster
-from .net import dialer, loop, loopback, names, server
+from .net import dialer, loop, loopback, master_ports, names, server
 from .ranks import attempt, process_tree, rank_output, reports, shm
 from .ranks.launcher import rank_env
 
@@ -149,7 +149,7 @@ class Driver:
             max_attempts=node.max_attempts,
             rules=retrying.Rules(node.fail_on, node.retry_on),
             grace_period=node.grace_period,
-            usable=preflight.is_free,
+            usable=master_ports.MasterPorts().usable,
         )
 
     def _serve(self, listener: socket.socket) -> server.Server:

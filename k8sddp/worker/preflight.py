@@ -115,15 +115,6 @@ def listen(host: str, port: int, purpose: str) -> socket.socket:
         ) from None
 
 
-def is_free(port: int) -> bool:
-    """Return whether MASTER_PORT may be `port` at this moment; torch's store listens on every address."""
-    try:
-        server.listen("", port).close()
-    except OSError:
-        return False
-    return True
-
-
 def _read_version(path: str) -> str:
     try:
         with open(path, encoding="utf-8") as file:

@@ -96,10 +96,10 @@ def test_an_interpreter_without_torch_is_named(tmp_path: Path) -> None:
 def test_a_taken_port_is_refused_before_anything_starts(tmp_path: Path) -> None:
     """The real manifest's ports are checked."""
     with socket.socket() as server:
-        server.bind(("127.0.0.3", 0))
+        server.bind(("", 0))
         server.listen()
         port = server.getsockname()[1]
-        with pytest.raises(errors.LocalError, match=rf"port {port} on 127.0.0.3 \(HTTP\) cannot be used: it is in use"):
+        with pytest.raises(errors.LocalError, match=rf"port {port} on 127.0.\d+.2 \(HTTP\) cannot be used: it is"):
             run(tmp_path, "", port=port - 1)
 
 

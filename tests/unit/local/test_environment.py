@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 
 from k8sddp import errors
 from k8sddp.worker.contract import node_env
-from tests.unit.local.builders import make_job, make_layout
+from tests.unit.local.builders import make_job, make_layout, make_template
 
 
 def field(name: str, path: str) -> dict[str, Any]:
@@ -57,12 +58,15 @@ def test_bind_addresses_and_the_coordinator_are_loopback() -> None:
         field(node_env.POD_IP, "status.podIP"),
     ]
 
-    pods = make_layout(with_env(*entries, nnodes=2))
+    job = with_env(*entries, nnodes=2)
+    pods = make_layout(job)
 
     names = (node_env.BIND_HOST, node_env.POD_IP, node_env.COORDINATOR)
     assert [("127.0.0.2",) * 3, ("127.0.0.3", "127.0.0.3", "127.0.0.2")] == [
         tuple(pod.env[name] for name in names) for pod in pods
     ]
+    other = dataclasses.replace(make_template(job), block=3)
+    assert ("127.0.3.3", "127.0.3.3", "127.0.3.2") == tuple(other.pod(1).env[name] for name in names)
 
 
 def test_a_path_under_no_mount_lies_in_scratch() -> None:
