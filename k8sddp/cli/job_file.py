@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 MAX_BYTES = 1024 * 1024  # etcd takes no larger object; a file above it is not a job.yaml
 
 
+STDIN = "<stdin>"
+
+
 class Loaded(NamedTuple):
     """A job.yaml that is valid, its code folder packed."""
 
@@ -37,6 +40,14 @@ class Loaded(NamedTuple):
         from k8sddp import render
 
         return render.render(self.job, code=self.code)
+
+    def code_folder(self) -> Path | None:
+        """Return the folder that travels, as an absolute path; None without one."""
+        from pathlib import Path
+
+        if self.job.spec.code is None or self.job.spec.code.path is None:
+            return None
+        return Path(_folder_of(self.source) / self.job.spec.code.path).absolute()
 
     def summary(self) -> str:
         """Return the job in one line: `digits, 2 nodes x 1 process = 2 ranks, gloo`."""
@@ -71,7 +82,7 @@ def load(file: str) -> Loaded:
     from k8sddp import spec
 
     text = _read(file)
-    source = "<stdin>" if file == "-" else file
+    source = STDIN if file == "-" else file
     job = spec.load(text, source=source)
     return Loaded(source, job, _pack(job, None if file == "-" else Path(file)))
 
@@ -83,13 +94,19 @@ def _count(number: int, noun: str) -> str:
 def _pack(job: DDPJob, file: Path | None) -> bundle.Code | None:
     if job.spec.code is None or job.spec.code.path is None:
         return None
-    from pathlib import Path
 
     from k8sddp.cli import code_folder
     from k8sddp.render import bundle
 
-    folder = (file.parent if file else Path()) / job.spec.code.path
+    folder = _folder_of(str(file or STDIN)) / job.spec.code.path
     return bundle.pack(code_folder.read(folder, command=job.spec.command, job_file=file))
+
+
+def _folder_of(source: str) -> Path:
+    """Return what spec.code.path is relative to."""
+    from pathlib import Path
+
+    return Path() if source == STDIN else Path(source).parent
 
 
 def _read(file: str) -> str:

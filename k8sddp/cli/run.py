@@ -89,7 +89,14 @@ def _on_this_machine(loaded: job_file.Loaded, work_dir: str, wanted: Sequence[st
         output.report(f"{loaded.summary()}, on this machine")
         for fault in asked:
             output.report(f"will inject: {fault.said()}")
-        result = local.run(loaded.manifests(), work_dir=Path(work_dir), output=output, live=where.live, asked=asked)
+        result = local.run(
+            loaded.manifests(),
+            work_dir=Path(work_dir),
+            output=output,
+            live=where.live,
+            code_folder=loaded.code_folder(),
+            asked=asked,
+        )
         for name, folder in sorted(result.volumes.items()):
             output.report(f"volume {name}: {folder}")
         output.report(screen.result_text(result.message, good=result.state == "complete"))

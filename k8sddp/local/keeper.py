@@ -201,9 +201,12 @@ def _remove(folders: Sequence[str]) -> None:
     import shutil
 
     for folder in folders:
+        parent = os.path.dirname(folder)  # noqa: PTH120  as above
         shutil.rmtree(folder, ignore_errors=True)
         try:
-            os.rmdir(os.path.dirname(folder))  # noqa: PTH106, PTH120  as above
+            os.rmdir(os.path.realpath(parent))  # noqa: PTH106  as above
+            if os.path.islink(parent):  # noqa: PTH114  as above
+                os.unlink(parent)  # noqa: PTH108  as above
         except OSError:
             continue
 

@@ -69,6 +69,7 @@ class Machine:
     directory: Path
     temporary: Path
     shared_memory: Path | None
+    short_temporary: Path | None = None  # for the beginning of paths that must be short
     devices: tuple[str, ...] = ()
     environ: Mapping[str, str] = field(default_factory=dict)
 
@@ -82,6 +83,7 @@ def observe() -> Machine:
         directory=Path.cwd(),
         temporary=Path(os.environ.get("TMPDIR") or "/tmp"),  # noqa: S108  mkdtemp makes our folder in it
         shared_memory=_writable(Path("/dev/shm")),  # noqa: S108  as above
+        short_temporary=_writable(Path("/tmp")),  # noqa: S108  as above
         devices=devices.visible(
             os.environ.get("CUDA_VISIBLE_DEVICES"),
             count=sum(bool(_GPU_FILE.fullmatch(path.name)) for path in Path("/dev").glob("nvidia*")),

@@ -24,7 +24,9 @@ class Folders:
 
     claims: Path  # one folder per PersistentVolumeClaim, shared by the pods
     kept: Path  # the pod's own emptyDirs
+    work: Path  # where the code is unpacked; what the script adds is kept
     scratch: Path  # the pod's own folders that end with the run
+    temporary: Path  # the pod's /tmp
     memory: Path  # the same in memory; /dev/shm where it can be written
 
 
@@ -40,11 +42,12 @@ class Mount:
 
 
 def of_pod(
-    pod_spec: Mapping[str, Any], *, folders: Folders, own: Sequence[str], configs: Sequence[Manifest]
+    pod_spec: Mapping[str, Any], *, folders: Folders, own: Mapping[str, Path], configs: Sequence[Manifest]
 ) -> tuple[Mount, ...]:
     """Return the mounts of the only container, the deepest path first.
 
-    `own` are the container paths of k8sddp itself: an emptyDir there is scratch, any other one is the user's and kept.
+    `own` are the container paths of k8sddp itself, with the folders that an emptyDir there is; any other emptyDir is
+    the user's and kept.
     Raises LocalError naming a volume that this machine does not have.
     """
     volumes = {volume["name"]: volume for volume in pod_spec.get("volumes") or ()}
@@ -78,7 +81,7 @@ def _mount(
     entry: Mapping[str, Any],
     *,
     folders: Folders,
-    own: Sequence[str],
+    own: Mapping[str, Path],
     configs: Sequence[Manifest],
 ) -> Mount:
     name, path = volume["name"], PurePosixPath(entry["mountPath"])
@@ -92,8 +95,7 @@ def _mount(
     elif ("emptyDir" in volume or "ephemeral" in volume) and str(path) not in own:
         root, kept = folders.kept / name, name
     elif "emptyDir" in volume:
-        in_memory = (volume["emptyDir"] or {}).get("medium") == "Memory"
-        root = (folders.memory if in_memory else folders.scratch) / path.name
+        root = own[str(path)]
     else:
         raise errors.LocalError(_refusal(volume))
     folder = _below(root, entry["subPath"], name) if entry.get("subPath") else root

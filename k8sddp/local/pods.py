@@ -22,18 +22,25 @@ from k8sddp.worker.contract import node_env
 
 @dataclass(frozen=True)
 class Places:
-    """Where a run writes: `scratch` and `memory` are removed at its end, `volumes` is the user's."""
+    """Where a run writes: `scratch` and `memory` are removed at its end, `volumes` and `files` are the user's.
+
+    `link` is a shorter path of `scratch`, if there is one.
+    """
 
     scratch: Path
     memory: Path
     volumes: Path
+    files: Path
+    link: Path | None = None
 
-    def of_pod(self, first_name: str, own: str) -> mounts.Folders:
-        """Return the folders of one pod: what is kept is found under the index's first name, all else is its own."""
+    def of_pod(self, first_name: str, name: str, own: str) -> mounts.Folders:
+        """Return the folders of one pod: volumes are found under the index's first name, all else is its own."""
         return mounts.Folders(
             claims=self.volumes / "volumes",
             kept=self.volumes / first_name / "volumes",
-            scratch=self.scratch / own,
+            work=self.files / name,
+            scratch=self.scratch / "pods" / own,
+            temporary=(self.link or self.scratch) / own,
             memory=self.memory / own,
         )
 
@@ -92,9 +99,10 @@ class Template:
         job, pod_spec = self.job, self.job["spec"]["template"]["spec"]
         container = pod_spec["containers"][0]
         who = environment.Identity(name_of(job, index, ordinal=ordinal), index, failures, ignored, self.block)
-        folders = self.places.of_pod(name_of(job, index), f"{index}-{ordinal}" if ordinal > 1 else str(index))
+        own_name = f"{index}-{ordinal}" if ordinal > 1 else str(index)
+        folders = self.places.of_pod(name_of(job, index), who.name, own_name)
         asked = environment.of_container(job, who, hostname=self.machine.hostname, job_uid=self.job_uid)
-        own = [asked[path] for path in node_env.PATHS if asked.get(path)]
+        own = {asked[path]: _own_folder(path, asked[path], folders) for path in node_env.PATHS if asked.get(path)}
         mounted = mounts.of_pod(pod_spec, folders=folders, own=own, configs=self.configs)
         env = environment.of_pod(asked, job=job, who=who, mounted=mounted, scratch=folders.scratch)
         # The program may lie in a volume of the user's; a path in our own empty scratch can only mean this machine's.
@@ -147,3 +155,21 @@ def template(
         job_uid=job_uid,
         extra=extra or {},
     )
+
+
+def keeps_volumes(job: Manifest) -> bool:
+    """Return whether the pods have volumes of the user's, which two runs cannot write at once."""
+    pod_spec = job["spec"]["template"]["spec"]
+    container = pod_spec["containers"][0]
+    own = {entry.get("value") for entry in container.get("env") or () if entry["name"] in node_env.PATHS}
+    paths = {mount["name"]: mount["mountPath"] for mount in container.get("volumeMounts") or ()}
+    return any("configMap" not in one and paths.get(one["name"]) not in own for one in pod_spec.get("volumes") or ())
+
+
+def _own_folder(variable: str, path: str, folders: mounts.Folders) -> Path:
+    """Return which folder here stands for a path of the worker's contract."""
+    if variable == node_env.WORK_DIR:
+        return folders.work
+    if variable == node_env.SCRATCH_DIR:
+        return folders.temporary
+    return (folders.memory if variable == node_env.SHM_DIR else folders.scratch) / Path(path).name

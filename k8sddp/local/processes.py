@@ -122,7 +122,7 @@ class PodProcess:
 
 def _keeper_command(pod: pods.LocalPod, control: int) -> Sequence[str]:
     times = (str(control), str(pod.grace_period), str(ORPHAN_GRACE))
-    folders = os.pathsep.join((str(pod.folders.memory), str(pod.folders.scratch)))
+    folders = os.pathsep.join(map(str, (pod.folders.memory, pod.folders.scratch, pod.folders.temporary)))
     return (sys.executable, "-I", "-S", str(Path(keeper.__file__)), *times, folders, *pod.argv)
 
 

@@ -8,18 +8,32 @@ gone before `run` returns.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import select
 import selectors
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from signal import Signals
 from types import TracebackType
 from typing import Final
 
-from k8sddp.local import addresses, checks, faults, judge, keeper, pods, processes, results, scratch, signals
+from k8sddp.local import (
+    addresses,
+    checks,
+    faults,
+    judge,
+    keeper,
+    leftovers,
+    pods,
+    processes,
+    results,
+    scratch,
+    signals,
+    users_paths,
+)
 from k8sddp.local import machine as machines
 from k8sddp.local.output import Output
 from k8sddp.local.results import Result
@@ -27,6 +41,7 @@ from k8sddp.manifest import Manifest
 from k8sddp.worker.contract import exit_codes, node_env
 from k8sddp.worker.contract import verdict as verdicts
 
+MAX_LEFT: Final = 8  # folders that are named at the end
 PATIENCE: Final = keeper.SWEEP_LIMIT + 5.0  # seconds beyond the grace period in which a keeper must have ended
 
 
@@ -36,6 +51,7 @@ def run(
     work_dir: Path,
     output: Output,
     live: bool = False,
+    code_folder: Path | None = None,
     machine: machines.Machine | None = None,
     asked: Sequence[faults.Fault] = (),
 ) -> Result:
@@ -43,15 +59,18 @@ def run(
 
     `output` gets whole lines of the pods, as they come, and remarks on the run itself, one sentence each; with `live`
     the states of progress bars too, as lines that end with a carriage return and may be overwritten. The user's volumes
-    are made in `work_dir`/NAME and kept. SIGINT, SIGTERM, SIGHUP and an error of the output stop the pods within their
-    grace period, a second signal at once. Raises LocalError, before anything is started, where this machine cannot run
-    the job, and in the end the error of the output.
+    and what the script writes into its working folder are in `work_dir`/NAME and kept; where an error names a file of
+    the code, it is the one in `code_folder`. SIGINT, SIGTERM, SIGHUP and an error of the output stop the pods within
+    their grace period, a second signal at once. Raises LocalError, before anything is started, where this machine
+    cannot run the job, and in the end the error of the output.
     """
     machine = machine or machines.observe()
     checks.system(machine)
     job = pods.only_job(manifests)
     name = job["metadata"]["name"]
-    with signals.watching() as watch, scratch.places(machine=machine, work_dir=work_dir, job=name) as places:
+    with signals.watching() as watch, contextlib.ExitStack() as stack:
+        alone = pods.keeps_volumes(job)
+        places = stack.enter_context(scratch.places(machine=machine, work_dir=work_dir, job=name, alone=alone))
         extra = {node_env.FAULTS: faults.text(asked)} if asked else {}
         extra |= {node_env.LIVE: "1"} if live else {}
         template = pods.template(manifests, machine=machine, places=places, job_uid=str(uuid.uuid4()), extra=extra)
@@ -59,17 +78,24 @@ def run(
         with addresses.block(checks.ports(checked)) as block, output.hangup() as hangup, processes.subreaper():
             template = dataclasses.replace(template, block=block)
             layout = checks.programs(template.first(), machine=machine)
+            scratch.begin(places.volumes)
             scratch.prepare(layout)
-            with _Run(template, watch=watch, output=output, asked=asked) as running:
+            code = leftovers.code_of(layout[0])
+            paths = users_paths.UsersPaths(places.files, code, folder=code_folder)
+            with _Run(template, watch=watch, output=output, asked=asked, code=code, paths=paths) as running:
                 running.look_after(hangup)
                 running.start(layout)
                 running.wait()
+        for left in running.left[:MAX_LEFT]:
+            output.report(f"kept: {left}")
+        if len(running.left) > MAX_LEFT:
+            output.report(f"kept: {len(running.left) - MAX_LEFT} more folders in {places.files}")
         if running.lost is not None:
             raise running.lost
         for fault in asked:
             if fault not in running.happened:
                 output.report(fault.never_happened())
-        return results.of_run(
+        result = results.of_run(
             name,
             volumes=scratch.kept(layout),
             written=running.verdicts,
@@ -77,6 +103,7 @@ def run(
             interrupted=running.interrupted,
             seconds=time.monotonic() - running.started,
         )
+        return dataclasses.replace(result, message=paths.in_sentence(result.message))
 
 
 class _Run:
@@ -89,8 +116,11 @@ class _Run:
         watch: signals.Watch,
         output: Output,
         asked: Sequence[faults.Fault],
+        code: Mapping[str, int],
+        paths: users_paths.UsersPaths,
     ) -> None:
         self.verdicts: dict[str, verdicts.Verdict] = {}  # by pod, in the order of their ends
+        self.left: list[leftovers.Leftovers] = []  # what the pods' scripts have written
         self.happened: set[faults.Fault] = set()
         self.decision: judge.Decision | None = None
         self.interrupted: Signals | None = None
@@ -99,6 +129,8 @@ class _Run:
         self._template = template
         self._job_spec = template.job["spec"]
         self._asked = asked
+        self._code = code
+        self._paths = paths
         self._ends: list[judge.End] = []  # of the pods that ended on their own
         self._due: list[tuple[float, judge.Replacement]] = []  # and when they start
         self._watch = watch
@@ -160,7 +192,7 @@ class _Run:
         self._selector.register(process.output, selectors.EVENT_READ, lambda: self._pass_on(process.read()))
 
     def _pass_on(self, data: bytes) -> None:
-        self._output.out(data)
+        self._output.out(self._paths.in_lines(data))
         self._hold_back()
 
     def _hold_back(self) -> None:
@@ -206,6 +238,8 @@ class _Run:
             self.verdicts[pod.name] = verdict
         happened = faults.happened(Path(pod.env.get(node_env.SCRATCH_DIR) or pod.folders.scratch), self._asked)
         self.happened.update(happened)
+        with contextlib.suppress(OSError):  # a script may have made what nobody can read; it stays where it is
+            self.left += leftovers.of_pod(pod, self._code)
         if not self._is_over():
             lost = code != 0 and any(fault.kind == faults.LOSE_NODE for fault in happened)
             self._ends.append(judge.End(pod.name, pod.index, code, disrupted=lost))

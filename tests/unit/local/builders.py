@@ -62,7 +62,8 @@ def make_machine(**changes: Any) -> machine.Machine:
 
 def make_template(job: Mapping[str, Any], *others: Mapping[str, Any], **changes: Any) -> pods.Template:
     """Return what the pods of `job` are made from, on a machine with `changes`, in folders that nobody makes."""
-    places = pods.Places(scratch=Path("/scratch"), memory=Path("/memory"), volumes=Path("/kept/digits"))
+    volumes = Path("/kept/digits")
+    places = pods.Places(scratch=Path("/scratch"), memory=Path("/memory"), volumes=volumes, files=volumes / "files")
     return pods.template([*others, job], machine=make_machine(**changes), places=places, job_uid="uid")
 
 

@@ -73,7 +73,7 @@ def test_a_path_under_no_mount_lies_in_scratch() -> None:
     """The termination log, which the container runtime mounts, is a file of the pod's scratch folder."""
     (pod,) = make_layout(make_job(env={node_env.TERMINATION_LOG: "/dev/termination-log"}))
 
-    assert "/scratch/0/termination-log" == pod.env[node_env.TERMINATION_LOG] == str(pod.termination_log)
+    assert "/scratch/pods/0/termination-log" == pod.env[node_env.TERMINATION_LOG] == str(pod.termination_log)
 
 
 def test_this_python_comes_first_on_path() -> None:

@@ -31,7 +31,7 @@ def test_config_map_keys_become_files() -> None:
     """Text is UTF-8, binary data is decoded, and both lie in the pod's own scratch folder."""
     (pod,) = make_layout(make_job(volumes=[WORKER], mounts=[WORKER_MOUNT]), CONFIG)
 
-    folder = Path("/scratch/0/volumes/w")
+    folder = Path("/scratch/pods/0/volumes/w")
     assert {folder / "notes.txt": "hé".encode(), folder / "worker.pyz": b"\x00zip"} == pod.mounts[0].files
 
 
@@ -41,7 +41,7 @@ def test_items_choose_and_rename_keys() -> None:
 
     (pod,) = make_layout(make_job(volumes=[volume], mounts=[WORKER_MOUNT]), CONFIG)
 
-    assert {Path("/scratch/0/volumes/w/a/b"): "hé".encode()} == pod.mounts[0].files
+    assert {Path("/scratch/pods/0/volumes/w/a/b"): "hé".encode()} == pod.mounts[0].files
 
 
 def test_a_claim_is_one_folder_for_all_pods() -> None:
@@ -64,13 +64,13 @@ def test_an_empty_dir_is_each_pods_own() -> None:
 @pytest.mark.parametrize(
     ("empty_dir", "path", "variable", "expected"),
     [
-        pytest.param({}, "/tmp", "K8SDDP_SCRATCH_DIR", "/scratch/0/tmp", id="scratch"),
-        pytest.param({}, "/k8sddp/work", "K8SDDP_WORK_DIR", "/scratch/0/work", id="work"),
+        pytest.param({}, "/tmp", "K8SDDP_SCRATCH_DIR", "/scratch/0", id="scratch"),
+        pytest.param({}, "/k8sddp/work", "K8SDDP_WORK_DIR", "/kept/digits/files/digits-0", id="work"),
         pytest.param({"medium": "Memory"}, "/dev/shm", "K8SDDP_SHM_DIR", "/memory/0/shm", id="memory"),
     ],
 )
-def test_our_own_folders_are_scratch(empty_dir: dict[str, str], path: str, variable: str, expected: str) -> None:
-    """An emptyDir at a path of the worker's contract ends with the run, and the variable follows it."""
+def test_our_own_folders_are_no_volumes(empty_dir: dict[str, str], path: str, variable: str, expected: str) -> None:
+    """An emptyDir at a path of the worker's contract is no volume of the user's, and the variable follows it."""
     job = mounted({"emptyDir": empty_dir}, path)
     job["spec"]["template"]["spec"]["containers"][0]["env"].append({"name": variable, "value": path})
 

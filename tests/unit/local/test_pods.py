@@ -28,8 +28,8 @@ def test_a_replacement_has_a_name_and_folders_of_its_own() -> None:
         == (first.name, second.name)
         == tuple(pod.env[node_env.POD_NAME] for pod in (first, second))
     )
-    assert (Path("/scratch/1"), Path("/memory/1")) == (first.folders.scratch, first.folders.memory)
-    assert (Path("/scratch/1-2"), Path("/memory/1-2")) == (second.folders.scratch, second.folders.memory)
+    assert (Path("/scratch/pods/1"), Path("/memory/1")) == (first.folders.scratch, first.folders.memory)
+    assert (Path("/scratch/pods/1-2"), Path("/memory/1-2")) == (second.folders.scratch, second.folders.memory)
     assert first.folders.kept == second.folders.kept
     assert first.termination_log != second.termination_log
     assert (first.argv, first.index) == (second.argv, second.index)
@@ -45,7 +45,9 @@ WORK = {"volumes": [{"name": "v", "emptyDir": {}}], "mounts": [{"name": "v", "mo
     ("changes", "expected"),
     [
         pytest.param({}, "/home/ada/project", id="without code: where the user stands"),
-        pytest.param(WORK | {"env": {node_env.WORK_DIR: "/k8sddp/work"}}, "/scratch/0/work", id="with code"),
+        pytest.param(
+            WORK | {"env": {node_env.WORK_DIR: "/k8sddp/work"}}, "/kept/digits/files/digits-0", id="with code"
+        ),
         pytest.param(
             WORK | {"container": {"workingDir": "/k8sddp/work"}}, "/kept/digits/digits-0/volumes/v", id="workingDir"
         ),

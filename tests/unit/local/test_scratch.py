@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ VOLUMES = [
     {"name": "model", "emptyDir": {}},
     {"name": "ckpt", "persistentVolumeClaim": {"claimName": "ckpt"}},
 ]
+TMP: dict[str, Any] = {"volumes": [{"name": "t", "emptyDir": {}}], "mounts": [{"name": "t", "mountPath": "/tmp"}]}
 MOUNTS = [{"name": "model", "mountPath": "/model"}, {"name": "ckpt", "mountPath": "/ckpt"}]
 
 
@@ -97,3 +99,51 @@ def test_a_work_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     with pytest.raises(errors.LocalError, match=r"wd.*cannot be written \(Not a directory\).*--work-dir"):
         prepared(tmp_path)
     assert ["wd"] == [path.name for path in tmp_path.iterdir()]
+
+
+def test_a_pods_tmp_has_a_short_path(tmp_path: Path) -> None:
+    """A Unix socket's path must stay below 108 bytes, wherever the user's TMPDIR is; nothing of it is left."""
+    deep = tmp_path / "deep/deeper/deepest"
+    short = tmp_path / "s"
+    deep.mkdir(parents=True)
+    short.mkdir()
+    machine = make_machine(temporary=deep, short_temporary=short, shared_memory=None)
+    with scratch.places(machine=machine, work_dir=tmp_path / "wd", job="digits") as places:
+        job = make_job(nnodes=253, env={"K8SDDP_SCRATCH_DIR": "/tmp"}, **TMP)
+        pod = pods.template([job], machine=machine, places=places, job_uid="uid").pod(252)
+        scratch.prepare([pod])
+        assert len(str(short)) + len("/k8ab/252") == len(pod.env["TMPDIR"])
+        assert Path(pod.env["TMPDIR"]).resolve().is_relative_to(deep.resolve())
+    assert ([], []) == (list(short.iterdir()), list(deep.iterdir()))
+
+
+def test_a_short_tmp_needs_no_link(tmp_path: Path) -> None:
+    """The user's TMPDIR is as short as it gets."""
+    machine = make_machine(temporary=tmp_path, short_temporary=tmp_path, shared_memory=None)
+    with scratch.places(machine=machine, work_dir=tmp_path / "wd", job="digits") as places:
+        assert places.link is None
+        assert len(str(tmp_path)) + len("/k8ab") == len(str(places.scratch))
+
+
+def test_files_of_a_run_stay_until_the_run_after_the_next(tmp_path: Path) -> None:
+    """The newest and the one before; git does not see them."""
+    for number in (1, 2, 3):
+        scratch.begin(tmp_path / "digits")
+        (tmp_path / "digits/files").mkdir()
+        (tmp_path / f"digits/files/{number}").touch()
+    assert {"files/3", "files.old/2", ".gitignore"} == {
+        str(path.relative_to(tmp_path / "digits")) for path in (tmp_path / "digits").rglob("*") if path.is_file()
+    }
+    assert "*\n" == (tmp_path / "digits/.gitignore").read_text()
+
+
+def test_a_job_without_volumes_runs_twice_at_once(tmp_path: Path) -> None:
+    """Each run in a folder of its own, the second with a number; with volumes they would write the same files."""
+    machine = make_machine(temporary=tmp_path, shared_memory=None)
+    with (
+        scratch.places(machine=machine, work_dir=tmp_path, job="digits", alone=False) as first,
+        scratch.places(machine=machine, work_dir=tmp_path, job="digits", alone=False) as second,
+    ):
+        assert ["digits", "digits.2"] == [first.volumes.name, second.volumes.name]
+    assert not pods.keeps_volumes(make_job(env={"K8SDDP_SCRATCH_DIR": "/tmp"}, **TMP))
+    assert pods.keeps_volumes(make_job(volumes=VOLUMES, mounts=MOUNTS))
