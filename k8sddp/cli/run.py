@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
 LAST_LINES = 500  # of rank 0, kept to know whether its traceback has been seen
 TRACEBACK_TAIL = 3
-DEFAULT_WORK_DIR = ".k8sddp"  # never part of a code folder, and in .gitignore by habit
+DEFAULT_WORK_DIR = ".k8sddp"  # in the current folder; never part of a code folder
 
+WORK_DIR_HELP = (
+    f"With --local: where volumes and the files that a script writes are kept (default: {DEFAULT_WORK_DIR})."
+)
 FAULT_EXAMPLE = 'run --local job.yaml --fault "kill rank=1 step=20"'
 FAULT_HELP = (
     'With --local: break something to see what happens: "kill rank=1 step=20"; likewise stop (a hang, which Ctrl-C '
@@ -38,7 +41,7 @@ EXAMPLES = (
 @click.command(cls=usage.Examples, examples=EXAMPLES)
 @job_file.argument
 @click.option("--local", "here", is_flag=True, help="Run the pods as processes on this machine.")
-@click.option("--work-dir", metavar="DIR", help=f"With --local: where volumes are kept (default: {DEFAULT_WORK_DIR}).")
+@click.option("--work-dir", metavar="DIR", help=WORK_DIR_HELP)
 @click.option("--fault", "wanted", metavar="FAULT", multiple=True, help=FAULT_HELP)
 @click.option("--replace", is_flag=True, help=apply.REPLACE_HELP)
 @click.option("--no-replace", is_flag=True, help="Leave lost pods to the Job and its back-off of 10 s and more.")

@@ -13,7 +13,7 @@ import socket
 from collections.abc import Sequence
 from typing import Optional, Union
 
-from . import readiness, root_cause, status, storage
+from . import leftovers, readiness, root_cause, status, storage
 from .contract import exit_codes, node_env
 from .contract import verdict as verdicts
 from .gang import coordinator, member, messages, plan, retrying, roster
@@ -305,6 +305,8 @@ class Driver:
             verdict = verdict._replace(remarks=(SEPARATE % ranks,))
             self._sink.say(SEPARATE % ranks)
         record(self._node.termination_log, verdict, self._sink)
+        if verdict.outcome == verdicts.COMPLETE and names.has_kubelet(self._node.pod_ip):  # else they are kept
+            self._say_what_is_lost()
         self._sink.say("%s (exit %d)" % (root_cause.summary(verdict), code))
         if self._gang is None:
             self._node_0.close()
@@ -313,6 +315,15 @@ class Driver:
             waits = verdict.outcome != verdicts.STOPPED
             seen = KUBELET_LIMIT if waits and names.has_kubelet(self._node.pod_ip) else 0.0
             self._leave_last(self._events.now() + (LEAVE_LIMIT if waits else FLUSH_LIMIT), seen)
+
+    def _say_what_is_lost(self) -> None:
+        node = self._node
+        try:
+            lost = leftovers.sentence(node.work_dir, node.code_zip) if node.work_dir and node.code_zip else ""
+        except Exception as error:  # whatever a script has made there
+            lost = "the files in %s cannot be looked through: %s" % (node.work_dir, error)
+        if lost:
+            self._sink.say(lost)
 
     def _leave_last(self, deadline: float, seen: float) -> None:
         """End when the followers have gone, and `seen` later; the Job deletes the pods that still run then."""
