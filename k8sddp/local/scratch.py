@@ -79,9 +79,9 @@ def begin(volumes: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
         with contextlib.suppress(OSError):
             files.rename(old)
-    _make(volumes)
-    with contextlib.suppress(OSError):  # the work folder may lie in a repository
-        (volumes / ".gitignore").write_text("*\n")
+    with contextlib.suppress(OSError):  # what needs the folder will say so
+        volumes.mkdir(parents=True, exist_ok=True)
+        (volumes / ".gitignore").write_text("*\n")  # the work folder may lie in a repository
 
 
 def discard(pod: pods.LocalPod) -> None:

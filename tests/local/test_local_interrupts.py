@@ -140,3 +140,17 @@ def test_nothing_outlives_a_sigkill_of_the_caller(tmp_path: Path, program: str) 
         process.kill()
         process.wait()
         pods.until(lambda: not pods.alive(mark))
+
+
+def test_the_short_path_to_a_pods_tmp_ends_with_the_pod(tmp_path: Path) -> None:
+    """A link in /tmp, where the user's TMPDIR is long: the keepers remove it when nobody else is left."""
+    mark = f"mark-{uuid.uuid4()}"
+    program = "import os, signal\nprint(os.environ['TMPDIR'], flush=True)\nsignal.pause()"
+    with caller(tmp_path, pods.marked_job(program, mark, nnodes=2, grace=1)) as process:
+        assert process.stdout is not None
+        folders = [Path(process.stdout.readline().decode().strip()) for _ in range(2)]
+        assert all(folder.is_dir() for folder in folders)
+        assert {True} == {folder.parent.is_symlink() for folder in folders}
+        process.kill()
+        process.wait()
+        pods.until(lambda: not any(os.path.lexists(folder.parent) for folder in folders))

@@ -6,11 +6,13 @@ The scripts import no torch, but the worker wants to see that it is there.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib.util
 import os
 import pty
 import signal
 import subprocess
+import termios
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -161,3 +163,21 @@ def test_a_terminal_sees_the_bar_in_place_and_no_escapes(tmp_path: Path) -> None
     assert b"\r\n[rank 1] \x1b[31mred\x1b[0m\r\n" in seen
     assert b"title" not in seen
     assert b"\x1b[2J" not in seen
+
+
+def test_a_terminal_that_is_closed_ends_the_run(tmp_path: Path) -> None:
+    """SIGHUP, and every further write fails: all pods end, and none is started again."""
+    run = Started(tmp_path, CHATTY)
+    shown, written = pty.openpty()
+
+    def own_terminal() -> None:
+        fcntl.ioctl(1, termios.TIOCSCTTY, 0)
+
+    with run.process(written, stderr=written, start_new_session=True, preexec_fn=own_terminal) as process:
+        os.close(written)
+        seen = b""
+        while b"tick" not in seen:
+            seen += os.read(shown, 1 << 16)
+        os.close(shown)
+        assert process.wait(timeout=60) in (1, 129)  # which of the two it meets first
+    assert [] == pods.alive(run.mark)
