@@ -25,6 +25,10 @@ class Remarks:
         self._said: set[str] = set()
         self._waits = False
 
+    def were_said(self, text: str) -> bool:
+        """Return whether a worker's line said just this."""
+        return text in self._said
+
     def take(self, line: str) -> str:
         """Return the line without what was said already."""
         text = line.removeprefix(_MARK)

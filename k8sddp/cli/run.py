@@ -187,6 +187,10 @@ class _Shown:
         if text:
             self._clock.note(text)
 
+    def has_said(self, remark: str) -> bool:
+        """Return whether the worker's own lines held this remark."""
+        return self._said.were_said(remark)
+
     def line(self, line: bytes) -> None:
         """Print a line, and remember it."""
         self._clock.line(line)
@@ -205,7 +209,8 @@ def _tell_end(status: plan.JobStatus, chosen: target.Target, shown: _Shown) -> i
     if status.exit_code == 0:
         screen.result(f"{status.name} complete{took}", good=True)
         for remark in status.remarks:
-            screen.warning(remark)
+            if not shown.has_said(remark):
+                screen.warning(remark)
         return 0
     if status.traceback and not shown.holds(status.traceback):
         screen.note("\n".join("  " + line for line in status.traceback.splitlines()))

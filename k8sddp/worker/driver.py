@@ -303,10 +303,11 @@ class Driver:
         ranks = self._node.nnodes * self._node.nproc_per_node
         if verdict.outcome == verdicts.COMPLETE and ranks > 1 and self._ranks and self._ranks.separate:
             verdict = verdict._replace(remarks=(SEPARATE % ranks,))
-            self._sink.say(SEPARATE % ranks)
+        if verdict.outcome == verdicts.COMPLETE and names.has_kubelet(self._node.pod_ip):
+            verdict = verdict._replace(remarks=(*verdict.remarks, *self._lost_files()))
+        for remark in verdict.remarks:
+            self._sink.say(remark)
         record(self._node.termination_log, verdict, self._sink)
-        if verdict.outcome == verdicts.COMPLETE and names.has_kubelet(self._node.pod_ip):  # else they are kept
-            self._say_what_is_lost()
         self._sink.say("%s (exit %d)" % (root_cause.summary(verdict), code))
         if self._gang is None:
             self._node_0.close()
@@ -316,14 +317,14 @@ class Driver:
             seen = KUBELET_LIMIT if waits and names.has_kubelet(self._node.pod_ip) else 0.0
             self._leave_last(self._events.now() + (LEAVE_LIMIT if waits else FLUSH_LIMIT), seen)
 
-    def _say_what_is_lost(self) -> None:
+    def _lost_files(self) -> tuple[str, ...]:
+        """Return what is to be said of files that end with this pod; `run --local` keeps them."""
         node = self._node
         try:
             lost = leftovers.sentence(node.work_dir, node.code_zip) if node.work_dir and node.code_zip else ""
-        except Exception as error:  # whatever a script has made there
-            lost = "the files in %s cannot be looked through: %s" % (node.work_dir, error)
-        if lost:
-            self._sink.say(lost)
+        except Exception:  # whatever a script has made there is no reason not to end
+            lost = ""
+        return (lost,) if lost else ()
 
     def _leave_last(self, deadline: float, seen: float) -> None:
         """End when the followers have gone, and `seen` later; the Job deletes the pods that still run then."""

@@ -28,12 +28,8 @@ def sentence(folder: str, code_zip: str) -> str:
     names = ", ".join(name for name, _ in new[:SHOWN])
     more = " and %d more" % (len(new) - SHOWN) if len(new) > SHOWN else ""
     size = sum(size for _, size in new) / 2**20
-    return "new files in %s end with this pod: %s%s (%.1f MiB); to keep such files, write them to a volume" % (
-        folder,
-        names,
-        more,
-        size,
-    )
+    said = (folder, names, more, size)
+    return "new files in %s end with the pod: %s%s (%.1f MiB); to keep such files, write them to a volume" % said
 
 
 def _files(folder: str) -> list[tuple[str, int]]:

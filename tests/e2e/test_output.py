@@ -34,4 +34,8 @@ def test_files_that_end_with_the_pod_are_named(user: User, tmp_path: Path) -> No
     file = jobs.write(tmp_path, "model", FILES, image=user.cluster.image, nnodes=1)
     ran = user.k8sddp("run", str(file))
     assert 0 == ran.code, ran.err
-    assert "new files in /k8sddp/work end with this pod: model.pt (3.0 MiB); to keep such files, write" in ran.err
+    sentence = (
+        "new files in /k8sddp/work end with the pod: model.pt (3.0 MiB); to keep such files, write them to a volume"
+    )
+    assert 1 == ran.err.count(sentence)
+    assert f"remark: {sentence}" in user.k8sddp("get", "model").out

@@ -38,7 +38,7 @@ def test_new_and_changed_files_are_named(tmp_path: Path) -> None:
         (folder / f"runs/1/{number}").touch()
     (folder / "last").symlink_to("runs/1")
     assert (
-        f"new files in {folder} end with this pod: model.pt, runs/1/0, runs/1/1 and 2 more (1.0 MiB); to keep such "
+        f"new files in {folder} end with the pod: model.pt, runs/1/0, runs/1/1 and 2 more (1.0 MiB); to keep such "
         "files, write them to a volume"
     ) == leftovers.sentence(str(folder), str(code))
 
