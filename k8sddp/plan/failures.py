@@ -56,6 +56,8 @@ _JOB_REASONS: Final[Mapping[str, str]] = {
 }
 
 MAX_MESSAGE: Final = 200
+MAX_OWN: Final = 400  # of a sentence that is all the worker's own, as it cuts it itself (root_cause.MAX_TEXT)
+_OWN: Final = ("configuration", "preflight")  # kinds of failures with such sentences: the remedy stands in the middle
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,8 @@ def first(job: Manifest, pods: Sequence[Manifest]) -> Diagnosis:
         if hungry:
             return Diagnosis(hungry, code, attempt=attempt)
         if cause.message:
-            return Diagnosis(with_exit_code(_text(cause.message), cause), code, cause, attempt)
+            said = wording.shorten(cause.message, MAX_OWN if cause.kind in _OWN else MAX_MESSAGE)
+            return Diagnosis(with_exit_code(said, cause), code, cause, attempt)
     return Diagnosis(killed or _by_exit_code(pods) or _job_sentence(job, condition), code)
 
 

@@ -108,8 +108,8 @@ def _patch_group(module: Any) -> None:
     def init_process_group(*args: Any, **kwargs: Any) -> Any:
         k8sddp_rank.guarded(_tell_group, JOINING)
         result = init(*args, **kwargs)
-        k8sddp_rank.guarded(_tell_group, JOINED)
         k8sddp_rank.guarded(_formed, module, args, kwargs)
+        k8sddp_rank.guarded(_tell_group, JOINED)  # under spawn there is no page before
         return result
 
     @functools.wraps(destroy)

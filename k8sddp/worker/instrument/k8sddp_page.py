@@ -41,9 +41,8 @@ class Counter:
             page = memoryview(mmap.mmap(fd, SIZE)).cast("Q")
         finally:
             os.close(fd)
-        page[STEP] = page[FORWARD_ENTERED] = page[FORWARD_LEFT] = page[STEP_TIME] = page[GROUP] = (
-            0  # another had it before
-        )
+        for word in (STEP, FORWARD_ENTERED, FORWARD_LEFT, STEP_TIME, GROUP):
+            page[word] = 0  # another process had it before
         page[STARTED] = page[LAST_STEP] = time.monotonic_ns()
         page[PID] = os.getpid()
         self.page = page

@@ -266,6 +266,14 @@ def test_earliest_of_equal_failures_is_named() -> None:
     assert "digits-1-abcde" in first(late, early).sentence
 
 
+@pytest.mark.parametrize("kind", ["configuration", "preflight"])
+def test_the_workers_own_sentences_are_told_whole(kind: str) -> None:
+    """What is wrong and the likely reason: nothing of it may go, as the middle of a long exception may."""
+    sentence = "node 1 (pod digits-1-abcde, node a): " + "the ranks formed a group of 2 " * 8 + "for a reason"
+    said = make_verdict(exit_code=78, message=sentence, **{"class": kind})
+    assert sentence == first(make_ended_pod(0, exit_code=78, message=said)).sentence
+
+
 def test_long_sentences_are_cut_to_one_line() -> None:
     """A message may be 4 KB of anything."""
     found = first(make_ended_pod(0, message=make_verdict(message="word \n" * 900)))

@@ -208,6 +208,20 @@ def test_a_child_of_the_launcher_becomes_a_rank_when_it_joins(tmp_path: Path) ->
     assert ("", "") == (done.stdout, done.stderr)
 
 
+def test_a_ranks_next_process_counts_anew(tmp_path: Path) -> None:
+    """A second pool of ranks has the pages of the first: what that one counted is not the next one's."""
+    words = (
+        "import sys; rank = sys.modules['k8sddp_rank']; rank.become_rank(3);"
+        "page = rank.load('k8sddp_page').counter.page; print(*page[1:4], page[5], flush=True);"
+        "page[1] = page[2] = page[3] = page[5] = 7"
+    )
+    with Ranks(tmp_path / "ranks") as ranks:
+        (ranks.folder / "rank-3.page").write_bytes(bytes(64))
+        for _ in range(2):
+            assert "" == run(words, {**ranks.spawn_env, "K8SDDP_LAUNCHER_PID": "1"}).stderr
+        assert "0 0 0 0\n" * 2 == ranks.output()
+
+
 @pytest.mark.parametrize("name", ["error_pid", "pid"])
 def test_the_child_that_mp_spawn_names_is_reported(tmp_path: Path, name: str) -> None:
     """torch's exception holds the child's pid as error_pid, that of torch 2.4 as pid."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from k8sddp.worker.instrument import k8sddp_words
 from tests.unit.worker.test_instrument import Ranks, run
 
 C10D = """
@@ -185,7 +186,10 @@ def test_a_group_of_the_job_is_told_and_trains(tmp_path: Path, launcher: str) ->
     words = "print('before', flush=True)\n" + JOIN % ""
     job = Job(tmp_path, launcher)
     with job.ranks:
+        page = job.ranks.folder / "rank-3.page"
+        page.write_bytes(bytes(k8sddp_words.SIZE))
         done = job.run(3, 4, words)
+        assert k8sddp_words.JOINED == memoryview(page.read_bytes()).cast("Q")[k8sddp_words.GROUP]
         assert (0, "before\n" if launcher == "spawn" else "") == (done.returncode, done.stdout)
         assert [("start", 3), ("joined", 3)] == job.told()
         assert ("" if launcher == "spawn" else "before\n") + "trains\n" == job.ranks.output()
