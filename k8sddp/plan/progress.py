@@ -31,12 +31,16 @@ _BEFORE: Final[Mapping[str, str]] = {
     "joining": "is in init_process_group",
     "joined": "has joined the process group",
 }
-# Class of a failure -> what is said where its sentence is not told
+# Class of an end (worker/gang/memory.py, root_cause.py) -> what is said where its sentence is not told
 _CLASSES: Final[Mapping[str, str]] = {
+    "disrupted": "was stopped, or lost without a fault of its own",
     "exception": "raised an exception",
     "signal": "was killed by a signal",
     "early-exit": "exited with code 0 while other ranks still trained",
     "lost": "was lost",
+    "evicted": "was evicted",
+    "hang": "made no progress",
+    "infrastructure": "could not go on",
 }
 
 

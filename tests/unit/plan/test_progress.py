@@ -9,6 +9,7 @@ import pytest
 
 from k8sddp.plan import progress
 from k8sddp.worker import status
+from k8sddp.worker.gang import memory
 from k8sddp.worker.ranks import rank_page
 
 FACTS = {
@@ -67,12 +68,14 @@ def test_earlier_attempts_are_told_with_or_without_their_sentences() -> None:
         {"attempt": 1, "counted": True, "class": "exit", "rank": 1, "exit_code": 7},
         {"attempt": 2, "counted": True, "class": "lost", "node_rank": 1},
         {"attempt": 3, "counted": True},
+        {"attempt": 4, "counted": False, "class": memory.DISRUPTED, "rank": None, "exit_code": None},
     ]
     assert (
         "attempt 0 ended: rank 3 raised an exception",
         "attempt 1 ended: rank 1 exited with code 7",
         "attempt 2 ended: node 1 was lost",
         "attempt 3 ended: a node failed",
+        "attempt 4 ended: a node was stopped, or lost without a fault of its own (a disruption, not counted)",
     ) == told(history=bare).history
 
 
@@ -93,10 +96,19 @@ def test_fields_of_another_type_are_not_believed() -> None:
 def test_what_the_worker_writes_is_understood() -> None:
     """The two sides of /status, without a cluster between them."""
     page = rank_page.Progress(0, pid=1, step=3, forward_entered=3, forward_left=3, age=1.0, step_time=1.0)
-    values = dict.fromkeys(status.Facts._fields)
-    facts = status.Facts(**{**values, "state": "training", "attempt": 2, "spent": 1, "max_attempts": 3,
-                            "history": (), "nodes": {0: "training", 1: "missing"}, "ranks": [page]})  # fmt: skip
+    values: dict[str, Any] = {
+        **dict.fromkeys(status.Facts._fields),
+        "state": "training",
+        "attempt": 2,
+        "spent": 1,
+        "max_attempts": 3,
+        "history": (memory.entry(0, True, "x", kind="exit", rank=1, exit_code=7),),
+        "nodes": {0: "training", 1: "missing"},
+        "ranks": [page],
+    }
+    facts = status.Facts(**values)
     found = progress.parse(status.to_json(facts))
     assert found is not None
     assert ("attempt 2, rank 0 at step 3 (0.5 s a step)", "1 of 3 attempts used") == (found.sentence, found.account)
     assert {0: "training", 1: "missing"} == found.nodes
+    assert ("attempt 0 ended: rank 1 exited with code 7",) == found.history
