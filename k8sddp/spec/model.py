@@ -133,7 +133,8 @@ class Restart(Part):
     retry_on: ExitCodes = Field(
         default=(),
         description="The only exit codes of a rank that are worth another attempt; every other one fails the job at "
-        "once. Default: all but those of failOn.",
+        "once. Default: all but those of failOn, as long as it can help: a usage error, a SyntaxError, a missing "
+        "module, or the same failure a second time before any step end the job.",
     )
 
 

@@ -46,6 +46,7 @@ class Failure(NamedTuple):
     detail: str = ""  # what happened, for kinds without exception, code or signal; else the program, where no rank is
     weight: int = CAUSE
     last_step: Optional[int] = None  # optimizer steps that the rank had made; None where nobody counted
+    remark: str = ""  # what follows from it, as the coordinator found
 
 
 def signal_name(number: int) -> str:
@@ -85,7 +86,16 @@ def first(failures: Sequence[Failure]) -> Failure:
 
 
 def sentence(failure: Failure) -> str:
-    """Return the failure in one sentence: who, where, what."""
+    """Return the failure in one sentence: who, where, what, and what follows from it."""
+    return "%s; %s" % (_what(failure), failure.remark) if failure.remark else _what(failure)
+
+
+def last_line(failure: Failure) -> str:
+    """Return the last words of a rank that exited, the empty string where it had none."""
+    return last_words.error(failure.traceback or "")
+
+
+def _what(failure: Failure) -> str:
     where = "(pod %s%s)" % (failure.pod, ", node %s" % failure.kube_node if failure.kube_node else "")
     who = "node %d %s" % (failure.node_rank, where)
     if failure.rank is not None:
@@ -101,7 +111,7 @@ def sentence(failure: Failure) -> str:
         hint = last_words.of_exception(failure.exception)
         return _one_line("%s raised %s%s" % (who, last_words.without_advice(failure.exception), hint))
     if failure.kind == "exit":
-        last = last_words.error(failure.traceback or "")
+        last = last_line(failure)
         return _one_line(
             "%s exited with code %s%s" % (who, failure.exit_code, "; its last line: %s" % last if last else "")
         )

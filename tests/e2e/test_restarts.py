@@ -195,7 +195,7 @@ def test_a_gang_that_starts_without_dns_waits_for_it(user: User, tmp_path: Path,
             with faults.component_down(user.cluster, "coredns"):
                 run = stack.enter_context(user.running("run", str(write(user, tmp_path, name, "hold", "1"))))
                 run.until("waiting for node 1 of 2")
-                said = f"looks for node 0: {name}-0.{name}.{user.namespace}.svc.cluster.local does not resolve"
+                said = f" so far: {name}-0.{name}.{user.namespace}.svc.cluster.local does not resolve"
                 eventually(lambda: user.kubectl("logs", name_of(user, name, 1), check=False), lambda log: said in log)
             run.until(UNDISTURBED)
             completes(run, name)
@@ -240,8 +240,8 @@ def test_a_pod_that_was_replaced_while_it_slept_ends_when_it_wakes(user: User, t
         alive = faults.pod_processes(user.cluster, user.namespace, stale)
         with faults.component_down(user.cluster, f"kubelet-{kube_node}"):
             with faults.frozen(user.cluster, user.namespace, stale):
+                run.until(f"attempt 0 ended: node 1 (pod {stale}", "its worker said nothing for 20 s")
                 run.until(f"pod {stale}", "; replaced by ", seconds=200)
-                run.until(f"pod {stale}", f"superseded by pod {name_of(user, name, 1)}")
                 run.until("training on in attempt 1")
                 assert not any(processes.wait_gone(process, 0) for process in alive)
             assert all(processes.wait_gone(process, LIMIT) for process in alive)

@@ -68,6 +68,8 @@ class Coordinator:
         self._open: set[Peer] = set()  # those of them from whom more may come about how they went
         self._complete: dict[int, messages.Join] = {}  # by node rank; what is complete stays so until the attempt ends
         self._findings = findings.Findings()  # about the attempt that runs, or ran last
+        self._lasted = 0.0  # seconds of that one
+        self._before = ""  # what a failure before any step said, the last time (retrying.words)
         self._number = -1  # of the attempt that runs, or ran last
         self._ports = ports.Ports(job_plan.first_port, lives=own.lives, usable=job_plan.usable)
         self._pause = REMIND
@@ -218,11 +220,11 @@ class Coordinator:
         if self._ledger.number >= LAST_NUMBER:
             detail = "attempt %d was the last that there can be, disruptions included" % self._ledger.number
             return self._conclude_failed(roster.failure(self._own, "lost", detail))
-        return self._start()
+        return self._start(now)
 
-    def _start(self) -> list[Effect]:
+    def _start(self, now: float) -> list[Effect]:
         self._number, asked, own = self._ledger.next(), self._plan, self._own
-        self._phase = RUNNING
+        self._phase, self._since = RUNNING, now
         self._busy = set(self._roster.peers)
         self._open, self._complete = set(self._busy), {}
         self._findings = findings.Findings()
@@ -277,8 +279,10 @@ class Coordinator:
 
     def _fail_attempt(self, now: float) -> list[Effect]:
         found, cause = self._findings, self._findings.cause
-        if found.explained and retrying.is_final(cause, self._plan.rules):
-            return self._conclude_failed(cause, counts=True)
+        self._lasted = now - self._since
+        final = found.explained and self._final(cause, spent=self._ledger.spent + 1)
+        if final:
+            return self._conclude_failed(final, counts=True)
         suspects = found.lost if found.silent else []
         if not found.explained:  # nobody has told the cause: perhaps a pod that is lost, and its link not yet
             suspects = [self._roster[peer] for peer in sorted(self._busy)]
@@ -291,6 +295,15 @@ class Coordinator:
         if self._ledger.exhausted:
             return news + self._conclude_failed(cause)
         return news + self._end_attempt(now, grace=False)
+
+    def _final(self, cause: root_cause.Failure, *, spent: int) -> Optional[root_cause.Failure]:
+        """Return the failure with why no attempt follows, if none does although some are left; remember it if not."""
+        decision = retrying.decide(cause, self._plan.rules, lasted=self._lasted, before=self._before)
+        if not decision.final:
+            self._before = retrying.words(cause, lasted=self._lasted)
+            return None
+        left = spent < self._plan.max_attempts
+        return cause._replace(remark="not tried again: " + decision.reason) if decision.reason and left else cause
 
     def _tell_outcome(self, news: Sequence[str]) -> list[Effect]:
         """Tell the log and the members what has been found out about the last attempt."""
@@ -314,8 +327,12 @@ class Coordinator:
         self._busy.discard(peer)
         effects = self._tell_outcome(self._ledger.cleared(self._roster[peer].node_rank))
         cause = self._ledger.cause  # where all are cleared: the consequence is all there is
-        final = cause and cause.weight != root_cause.VICTIM and retrying.is_final(cause, self._plan.rules)
-        if effects and (final or self._ledger.exhausted):
+        if not effects:
+            return self._advance(now)
+        final = cause and cause.weight != root_cause.VICTIM and self._final(cause, spent=self._ledger.spent)
+        if final:
+            self._ledger.remark(final.remark)
+        if final or self._ledger.exhausted:
             return effects + self._conclude_failed(self._ledger.used_up())
         return effects + self._advance(now)
 

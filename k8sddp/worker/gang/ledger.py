@@ -99,6 +99,11 @@ class Ledger:
         self._cause, self._explained = cause, explained
         self._note(_entry(number, None if suspects else True, cause))
 
+    def remark(self, text: str) -> None:
+        """Add to the last attempt's failure what follows from it."""
+        if self._cause is not None:
+            self._cause = self._cause._replace(remark=text)
+
     def blame(self, join: messages.Join, how: str) -> None:
         """Name the pod whose loss explains the last attempt's end, where only consequences were known."""
         if join.node_rank in self._suspects and not self._explained:

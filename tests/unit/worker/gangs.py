@@ -46,8 +46,9 @@ def make_running(nnodes: int = 2, max_attempts: int = 1, rules: retrying.Rules =
 
 
 def make_failure(rank: int, exception: str = "ValueError: bad") -> root_cause.Failure:
+    """Return the failure of a rank that had trained for a while."""
     return root_cause.Failure(
-        "exception", rank, f"digits-{rank}", f"node-{rank}", rank=rank, exit_code=1, exception=exception
+        "exception", rank, f"digits-{rank}", f"node-{rank}", rank=rank, exit_code=1, exception=exception, last_step=7
     )
 
 

@@ -59,6 +59,59 @@ def test_the_budget_is_spent_exactly(tmp_path: Path) -> None:
     assert "; 3 of 3 attempts used (exit 3)" in gang.pods[1].log.splitlines()[-1].replace("(exit 79)", "(exit 3)")
 
 
+@pytest.mark.parametrize(
+    ("script", "args", "attempts", "code", "said"),
+    [
+        pytest.param(
+            "import argparse\nparser = argparse.ArgumentParser()\nparser.add_argument('--epochs', type=int)\n"
+            "parser.parse_args()\n",
+            ["--epochs", "two"],
+            1,
+            2,
+            "argument --epochs: invalid int value: 'two'; not tried again: the arguments stay as they are",
+            id="argparse",
+        ),
+        pytest.param(
+            "def main(:\n    pass\n", [], 1, 1, "not tried again: Python cannot read this code", id="syntax error"
+        ),
+        pytest.param(
+            "import no_such_module\n",
+            [],
+            1,
+            1,
+            "raised ModuleNotFoundError: No module named 'no_such_module'; not tried again: the image and the code "
+            "stay as they are",
+            id="missing module",
+        ),
+        pytest.param(
+            "open('/no/such/data')\n",
+            [],
+            2,
+            1,
+            "No such file or directory: '/no/such/data'; not tried again: the same failure came twice before any step",
+            id="the same twice",
+        ),
+        pytest.param(
+            "import os\nraise ValueError('of attempt ' + os.environ['K8SDDP_ATTEMPT'])\n",
+            [],
+            4,
+            1,
+            "raised ValueError: of attempt 3",
+            id="another each time",
+        ),
+    ],
+)
+def test_no_attempt_is_made_that_cannot_help(
+    tmp_path: Path, script: str, args: list[str], attempts: int, code: int, said: str
+) -> None:
+    """What the script itself refuses ends the job at once, the same failure before any step the second time."""
+    with workers.Gang(tmp_path, script, *args, max_attempts="4", launcher="direct").start() as gang:
+        assert [code] == gang.wait()
+    assert attempts == sum(f"attempt {number} starts" in gang.pods[0].log for number in range(5))
+    assert str(gang.pods[0].cause["message"]).endswith(said)
+    assert attempts == gang.pods[0].verdict["spent"]
+
+
 def test_an_exit_code_may_be_final(tmp_path: Path) -> None:
     """failOn: the first attempt is the last."""
     with workers.Gang(
