@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 OWN, DOUBTFUL, PEER = "own", "doubtful", "peer"  # a cause; either; a consequence
 _ORDER = (OWN, DOUBTFUL, PEER)
 
+# What scripts catch in order to go on another way: `except StopIteration`, no checkpoint yet, an older library
+QUESTIONS = (LookupError, StopIteration, StopAsyncIteration, AttributeError, ImportError, OSError)
 MAX_CHAIN = 100  # exceptions looked at
 DIST = "torch.distributed"  # where DistError, DistBackendError, DistNetworkError and DistStoreError live
 DIST_CLASSES = ("DistError", "DistBackendError", "DistNetworkError", "DistStoreError")
@@ -55,6 +57,24 @@ _ABORT_PEER = ("c10::Dist", "c10d::ProcessGroupNCCL", "c10d::nccl2::", "gloo::")
 def of(error: BaseException) -> str:
     """Return OWN, DOUBTFUL or PEER for an exception, those included that it was raised from or while handling."""
     return _of_chain(error, set())
+
+
+def hidden(error: BaseException) -> BaseException | None:
+    """Return this process's own failure that was being handled when a consequence came over it, None where none was.
+
+    `finally: dist.barrier()` waits for ranks that wait for this one, and what it raises at last hides the ValueError
+    that began it all. Exceptions by which Python code asks questions are no failures.
+    """
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and len(chain) < MAX_CHAIN:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    found = [_of_one(one, set()) for one in chain]
+    if PEER not in found:
+        return None
+    older = chain[len(found) - found[::-1].index(PEER) :]
+    return next((one for one in older if isinstance(one, Exception) and not isinstance(one, QUESTIONS)), None)
 
 
 def of_report(exception: str, trace: str) -> str:

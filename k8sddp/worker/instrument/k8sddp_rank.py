@@ -151,9 +151,9 @@ def record_exception(
     """
     if _state["pid"] != os.getpid() or _state["recorded"] or kind.__name__ in QUIET:
         return
-    text = describe(kind, value)
     lines = "".join(_traceback(kind, value, trace))
-    origin = _origin(value)
+    told, origin = _judge(value)
+    text = describe(type(told), told)
     if not sure:
         emit("last", exception=text, traceback=lines, origin=origin)
         return
@@ -191,21 +191,23 @@ def record_caught(status: object) -> None:
     code = status if isinstance(status, int) else int(status is not None)  # text is printed, and means 1
     if value is None or not code or _state["pid"] != os.getpid() or _state["recorded"]:
         return
-    origin = _origin(value)
+    told, origin = _judge(value)
     if origin not in (None, "own"):
         lines = "".join(_traceback(type(value), value, value.__traceback__))
-        emit("last", exception=describe(type(value), value), traceback=lines, origin=origin, exit_code=code)
+        emit("last", exception=describe(type(told), told), traceback=lines, origin=origin, exit_code=code)
 
 
-def _origin(value: BaseException) -> str | None:
-    """Return whose failure an exception is (k8sddp_origin), None where that cannot be found out.
+def _judge(value: BaseException) -> tuple[BaseException, str | None]:
+    """Return what is to be told of an exception and whose failure that is, None where that cannot be found out.
 
-    Loaded only now: read from the zip it costs every process that starts 5 ms.
+    k8sddp_origin is loaded only now: read from the zip it costs every process that starts 5 ms.
     """
     try:
-        return str(load("k8sddp_origin").of(value))
+        origins = load("k8sddp_origin")
+        own = origins.hidden(value)
+        return (value, origins.of(value)) if own is None else (own, origins.DOUBTFUL)
     except Exception:
-        return None
+        return value, None
 
 
 def describe(kind: type[BaseException], value: BaseException) -> str:

@@ -139,6 +139,18 @@ def test_an_exit_without_a_consequence_tells_nothing(tmp_path: Path, ending: str
         assert (code, ["start"]) == (done.returncode, [event["event"] for event in ranks.events()])
 
 
+def test_the_failure_behind_a_consequence_is_told(tmp_path: Path) -> None:
+    """A barrier in `finally` waits until the others have gone: the ValueError before it is what there is to tell."""
+    words = GONE.replace(
+        "try:\n    wait()", "try:\n    try:\n        raise ValueError('bad')\n    finally:\n        wait()"
+    )
+    with Ranks(tmp_path / "ranks") as ranks:
+        run(words % "raise", ranks.env)
+        told = ranks.events()[-1]
+    assert ("ValueError: bad", "doubtful") == (told["exception"], told["origin"])
+    assert "gloo" in str(told["traceback"])
+
+
 def test_the_origin_survives_the_longest_traceback(tmp_path: Path) -> None:
     """A chain whose text is cut to its end, where only the wrapper can be seen."""
     deep = "f = lambda n: f(n - 1) if n else wait()\nsys.setrecursionlimit(5000)\ntry:\n    f(900)"

@@ -176,6 +176,32 @@ def test_a_chain_of_any_length_or_shape_is_read() -> None:
     assert origin.OWN == origin.of(ring)
 
 
+@pytest.mark.parametrize(
+    ("first", "expected"),
+    [
+        (ValueError("bad batch"), True),
+        (StepError("failed"), True),
+        (StopIteration("no more"), False),
+        (FileNotFoundError("no checkpoint yet"), False),
+        (KeyError("x"), False),
+        (SystemExit(0), False),
+    ],
+)
+def test_what_a_barrier_in_finally_hides_is_found(first: BaseException, expected: bool) -> None:
+    """The ValueError came first; what only asks a question, as StopIteration does, is no failure."""
+
+    def run() -> None:
+        try:
+            fails(first)
+        finally:
+            native(GONE)
+
+    error = chained(run, "from")
+    assert (first if expected else None) is origin.hidden(error)
+    assert origin.hidden(chained(lambda: native(GONE), "from")) is None
+    assert origin.hidden(caught(lambda: fails(ValueError("alone")))) is None
+
+
 def test_a_context_manager_changes_nothing() -> None:
     """contextlib throws the exception into a generator."""
 
