@@ -20,9 +20,7 @@ from . import pidfds, process_tree
 
 GRACE_MARGIN = 3.0  # seconds of the pod's grace period kept for killing, the verdict and the log
 POLL = 0.02  # seconds between two looks at ranks that were asked to stop
-SETTLE = (
-    2.0  # seconds that a script has to end by itself after its last rank; a parent with nothing left to do ends sooner
-)
+SETTLE = 2.0  # seconds that a script has to end by itself after its last rank
 
 
 class Processes(NamedTuple):
