@@ -2,107 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import signal
-import socket
 import subprocess
 import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
-import pytest
 
 from k8sddp.cli import following
-from tests.contract.fake_cluster import FakeCluster, Fault
-from tests.unit.cli import program
+from tests.local.cluster_users import CREATED, HEADER, OBJECTS, User, user
 
-OBJECTS = ["configmaps/digits-worker", "jobs/digits", "networkpolicies/digits", "services/digits"]
-CREATED = (
-    "service/digits created\nconfigmap/digits-worker created\n"
-    "networkpolicy.networking.k8s.io/digits created\njob.batch/digits created\n"
-)
-HEADER = "context fake, namespace research, mode direct\n"
-
-
-class User:
-    """Somebody with a shell, a job file and a kubeconfig for the fake cluster."""
-
-    def __init__(self, fake: FakeCluster, folder: Path) -> None:
-        self.fake = fake
-        self.folder = folder
-        self.env = {"KUBECONFIG": str(fake.kubeconfig)}
-
-    def write(self, **spec: Any) -> None:
-        """Write job.yaml with these fields beside the usual ones."""
-        metadata = spec.pop("metadata", {"name": "digits"})
-        spec = {"image": "example.com/torch:1", "command": ["train.py"], "nnodes": 2, **spec}
-        job = {"apiVersion": "k8sddp.dev/v1alpha1", "kind": "DDPJob", "metadata": metadata, "spec": spec}
-        (self.folder / "job.yaml").write_text(json.dumps(job))
-
-    def says(self, *words: str) -> program.Ended:
-        """Run `k8sddp WORDS...`."""
-        ended = program.k8sddp(*words, cwd=self.folder, env=self.env)
-        assert "Traceback" not in ended.err
-        return ended
-
-    @contextlib.contextmanager
-    def starts(self, *words: str) -> Iterator[subprocess.Popen[str]]:
-        """Start `k8sddp WORDS...`, give it running, and kill it if it still runs at the end."""
-        with subprocess.Popen(
-            [program.SCRIPTS / "k8sddp", *words],
-            cwd=self.folder,
-            env={**os.environ, **self.env},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
-            try:
-                yield process
-            finally:
-                process.kill()
-
-    def refused(self, *words: str, code: int = 1) -> str:
-        """Run a command that must fail, and return its one error sentence."""
-        ended = self.says(*words)
-        assert (code, "") == (ended.code, ended.out)
-        return ended.err.rpartition("error: ")[2].rstrip("\n")
-
-    def pods(self) -> list[str]:
-        """Return the names of the job's pods, by index."""
-        return [self.fake.pod("digits", index) for index in range(2)]
-
-    def trains(self) -> None:
-        """Let both nodes run, and node 0 tell how far they are."""
-        for pod in self.pods():
-            self.fake.run_pod(pod)
-        history = [{"attempt": 0, "counted": False, "message": "node 1 was asked to stop (SIGTERM)"}]
-        told = {"state": "training", "attempt": 1, "spent": 0, "max_attempts": 4, "history": history}
-        self.fake.answers[self.pods()[0], "/status"] = {**told, "ranks": [{"rank": 0, "step": 12, "mean_step": 0.5}]}
-
-    def fails(self, code: int, traceback: str = "") -> str:
-        """Let rank 1 end with `code` as the worker reports it; return the sentence."""
-        first, second = self.pods()
-        sentence = f"rank 1 (pod {second}, node node-a) raised ValueError: bad batch"
-        cause = {"rank": 1, "node_rank": 1, "pod": second, "kube_node": "node-a", "class": "exception"}
-        cause |= {"exit_code": code, "exception": "ValueError: bad batch", "traceback": traceback, "message": sentence}
-        verdict = {"schema": 1, "job": "digits", "outcome": "failed", "attempt": 0, "exit_code": code}
-        verdict |= {"spent": 4, "max_attempts": 4}
-        text = json.dumps({**verdict, "first_failure": cause, "victims": [0]})
-        self.fake.end_container(second, 79, message=text)
-        self.fake.end_container(first, code, message=text)
-        return f"{sentence} (exit code {code})"
-
-
-@pytest.fixture
-def user(tmp_path: Path) -> Iterator[User]:
-    """Give a user whose cluster is empty and whose job.yaml is good."""
-    with FakeCluster(tmp_path) as fake:
-        user = User(fake, tmp_path)
-        user.write()
-        yield user
+__all__ = ["user"]
 
 
 def test_apply_creates_then_finds_nothing_to_do(user: User) -> None:
@@ -418,81 +326,3 @@ def test_an_attached_run_replaces_a_lost_pod(user: User) -> None:
         assert f"pod {first} (Kubernetes Node node-a) was asked to stop; " in line
         process.send_signal(signal.SIGINT)
         read_until(process, "come back")
-
-
-def test_warnings_of_the_api_server_are_shown_on_stderr(user: User) -> None:
-    """A Pod Security warning at creation is the only early sign of pods that will never appear."""
-    user.fake.warnings["jobs"] = "would violate PodSecurity"
-    ended = user.says("apply", "job.yaml")
-    assert "would violate PodSecurity" in ended.err
-    assert CREATED == ended.out
-
-
-def test_namespace_in_the_file_and_on_the_command_line_must_agree(user: User) -> None:
-    """As with kubectl, two different namespaces are a mistake."""
-    user.write(metadata={"name": "digits", "namespace": "research"})
-    assert "metadata.namespace is research, but -n says prod" in user.refused("apply", "job.yaml", "-n", "prod", code=2)
-
-
-def test_old_kubernetes_is_refused_before_anything_is_created(user: User) -> None:
-    """The version found, the version needed."""
-    user.fake.version = (1, 30)
-    assert "runs Kubernetes 1.30; k8sddp needs 1.33 or newer" in user.refused("apply", "job.yaml")
-    assert [] == user.fake.names()
-
-
-def test_unaccepted_credentials_are_one_sentence(user: User) -> None:
-    """401 says whose credentials, and nothing is created."""
-    body = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 401, "reason": "Unauthorized"}
-    user.fake.fail(*[Fault(status=401, body=body)] * 8)
-    assert "credentials" in user.refused("apply", "job.yaml")
-    assert [] == user.fake.names()
-
-
-def test_a_missing_permission_names_the_verb_and_the_namespace(user: User) -> None:
-    """403 says who may not do what, where; nothing half-created is left."""
-    user.fake.forbidden.add(("patch", "jobs"))
-    sentence = user.refused("apply", "job.yaml")
-    assert "jane" in sentence
-    assert "namespace research" in sentence
-    assert [] == user.fake.names()
-
-
-def test_a_busy_api_server_is_asked_again(user: User) -> None:
-    """503 slows the command, never stops it."""
-    user.fake.fail(Fault(status=503, headers={"Retry-After": "0"}, method="PATCH"))
-    assert (0, CREATED) == user.says("apply", "job.yaml")[:2]
-
-
-def test_unreachable_api_server_is_named(user: User) -> None:
-    """The server and the context, not a stack of urllib3's."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        text = user.fake.kubeconfig.read_text().replace(user.fake.url, f"http://127.0.0.1:{port}")
-        (user.folder / "closed.yaml").write_text(text)
-        sentence = user.refused("apply", "job.yaml", "--kubeconfig", "closed.yaml")
-    assert f"http://127.0.0.1:{port}" in sentence
-    assert "context fake" in sentence
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        pytest.param(None, "missing.yaml", id="missing"),
-        pytest.param("a: [", "config.yaml", id="not-yaml"),
-        pytest.param("just words", "config.yaml", id="no-mapping"),
-        pytest.param("{}", "config.yaml", id="empty"),
-    ],
-)
-def test_unusable_kubeconfig_is_named(user: User, text: str | None, message: str) -> None:
-    """Which file, and what is wrong with it."""
-    if text is not None:
-        (user.folder / "config.yaml").write_text(text)
-    name = "missing.yaml" if text is None else "config.yaml"
-    assert message in user.refused("apply", "job.yaml", "--kubeconfig", name)
-
-
-def test_unknown_context_lists_the_known_ones(user: User) -> None:
-    """A misspelt context is answered with what there is."""
-    assert "fake" in user.refused("get", "--context", "fakee")

@@ -34,7 +34,7 @@ dist.destroy_process_group()
 """
 
 
-def write_job(folder: Path, *, port: int, **spec: object) -> Path:
+def write_job(folder: Path, **spec: object) -> Path:
     """Write a job of two nodes with one rank each; return the path of job.yaml."""
     (folder / "train.py").write_text(SCRIPT)
     fields = {
@@ -43,7 +43,6 @@ def write_job(folder: Path, *, port: int, **spec: object) -> Path:
         "code": {"path": "."},
         "nnodes": 2,
         "launcher": "direct",
-        "rendezvous": {"port": port},
         "terminationGracePeriodSeconds": 5,
         **spec,
     }
@@ -77,7 +76,7 @@ def run(job: Path, *faults: str) -> subprocess.CompletedProcess[str]:
 def test_a_broken_rank_costs_one_attempt(tmp_path: Path, fault: str, launcher: str, said: str) -> None:
     """The gang restarts once, every rank does all its steps in attempt 1, and the log names who failed and how."""
     rank = fault.split("rank=")[1][0]
-    done = run(write_job(tmp_path, port=24000, launcher=launcher), fault)
+    done = run(write_job(tmp_path, launcher=launcher), fault)
 
     assert (0, "") == (done.returncode, "" if done.returncode == 0 else done.stdout + done.stderr)
     ended = [line for line in done.stdout.splitlines() if "[k8sddp] attempt 0 ended: " in line]
@@ -97,7 +96,7 @@ def test_a_broken_rank_costs_one_attempt(tmp_path: Path, fault: str, launcher: s
 @pytest.mark.parametrize("node", [0, 1])
 def test_a_lost_node_is_replaced_and_costs_nothing(tmp_path: Path, node: int) -> None:
     """The other pod stays and waits, another pod takes the place, and no attempt of the budget is used."""
-    done = run(write_job(tmp_path, port=24200, restart={"maxAttempts": 1}), f"lose-node {node} step=3")
+    done = run(write_job(tmp_path, restart={"maxAttempts": 1}), f"lose-node {node} step=3")
 
     assert (0, "") == (done.returncode, "" if done.returncode == 0 else done.stdout + done.stderr)
     assert f"pod broken-{node} was lost with its node; broken-{node}-2 replaces it in 1 s" in done.stderr
@@ -108,7 +107,7 @@ def test_a_lost_node_is_replaced_and_costs_nothing(tmp_path: Path, node: int) ->
 
 def test_the_budget_counts_what_was_broken(tmp_path: Path) -> None:
     """Two attempts, two faults: the job fails with the second one's name, and the third fault never happens."""
-    job = write_job(tmp_path, port=24400, restart={"maxAttempts": 2})
+    job = write_job(tmp_path, restart={"maxAttempts": 2})
     done = run(job, "raise rank=0 step=1", "kill rank=1 step=2 attempt=1", "kill rank=1 step=2 attempt=2")
 
     assert 64 == done.returncode, done.stdout + done.stderr
@@ -125,7 +124,7 @@ def test_the_budget_counts_what_was_broken(tmp_path: Path) -> None:
 
 def test_an_exit_code_of_fail_on_ends_the_job_at_once(tmp_path: Path) -> None:
     """Nothing is tried again after a code that the user calls final."""
-    done = run(write_job(tmp_path, port=24600, restart={"failOn": [5]}), "exit rank=1 step=3 code=5")
+    done = run(write_job(tmp_path, restart={"failOn": [5]}), "exit rank=1 step=3 code=5")
 
     assert 5 == done.returncode, done.stdout + done.stderr
     assert "steps done" not in done.stdout
@@ -134,7 +133,7 @@ def test_an_exit_code_of_fail_on_ends_the_job_at_once(tmp_path: Path) -> None:
 
 def test_a_stopped_rank_hangs_until_control_c_ends_it(tmp_path: Path) -> None:
     """Nothing notices it yet; Ctrl-C ends every rank, the stopped one too."""
-    job = write_job(tmp_path, port=24800)
+    job = write_job(tmp_path)
     pids: dict[str, int] = {}
     with subprocess.Popen(command(job, ["stop rank=1 step=3"]), stdout=subprocess.PIPE, text=True) as process:
         try:

@@ -67,7 +67,6 @@ def finish(folder: Path, *command: str, launcher: str) -> set[str]:
         "nnodes": 2,
         "launcher": launcher,
         "restart": {"maxAttempts": 2},
-        "rendezvous": {"port": 25000},
     }
     job = {"apiVersion": "k8sddp.dev/v1alpha1", "kind": "DDPJob", "metadata": {"name": "again"}, "spec": spec}
     (folder / "job.yaml").write_text(json.dumps(job))

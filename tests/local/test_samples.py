@@ -48,7 +48,7 @@ def edited(sample: Path, folder: Path, **spec: object) -> Path:
 @pytest.mark.parametrize(("nnodes", "nproc"), [(2, 1), (2, 2)], ids=["world-2", "world-4"])
 def test_digits_reaches_95_percent_with_equal_parameters(tmp_path: Path, nnodes: int, nproc: int) -> None:
     """Two nodes with one or two ranks each learn the digits and end with the same parameters on every rank."""
-    changes = {"nnodes": nnodes, "nprocPerNode": nproc, "rendezvous": {"port": 27600 + 100 * nproc}}
+    changes = {"nnodes": nnodes, "nprocPerNode": nproc}
     job = edited(SAMPLES / "digits/job.yaml", tmp_path / "digits", env={"PYTHONPATH": "/k8sddp/work"}, **changes)
     (job.parent / "sitecustomize.py").write_text(WATCH)
     done = run_local(job, tmp_path / "work")
@@ -68,8 +68,7 @@ def test_digits_reaches_95_percent_with_equal_parameters(tmp_path: Path, nnodes:
 @pytest.mark.parametrize(("name", "world_size"), [("tcp", 2), ("spawn", 4)], ids=["tcp", "mp-spawn"])
 def test_the_tutorials_two_ways_train(tmp_path: Path, name: str, world_size: int) -> None:
     """`init_method="tcp://..."` under torchrun and `mp.spawn` both form the world that was asked for."""
-    port = 27900 + 100 * world_size
-    job = edited(SAMPLES / f"tutorial/{name}.yaml", tmp_path / "tutorial", rendezvous={"port": port})
+    job = edited(SAMPLES / f"tutorial/{name}.yaml", tmp_path / "tutorial")
     done = run_local(job, tmp_path / "work")
     assert (0, "") == (done.returncode, "" if done.returncode == 0 else done.stdout + done.stderr)
     for rank in range(world_size):

@@ -47,7 +47,7 @@ def test_a_rank_that_ends_right_after_a_collective_neither_hangs_nor_aborts(tmp_
     """Four ranks whose gloo threads still hold tensors when the group goes all end with code 0."""
     (tmp_path / "train.py").write_text(script)
     spec = {"image": "none", "command": ["train.py"], "code": {"path": "."}, "nnodes": 2, "nprocPerNode": 2}
-    spec |= {"backend": "gloo", "rendezvous": {"port": 28700}, "restart": {"maxAttempts": 1}}
+    spec |= {"backend": "gloo", "restart": {"maxAttempts": 1}}
     job = {"apiVersion": "k8sddp.dev/v1alpha1", "kind": "DDPJob", "metadata": {"name": "teardown"}, "spec": spec}
     (tmp_path / "job.yaml").write_text(json.dumps(job))
     argv = [K8SDDP, "run", "--local", str(tmp_path / "job.yaml"), "--work-dir", str(tmp_path / "work")]
