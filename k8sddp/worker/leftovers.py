@@ -6,6 +6,7 @@ kept its size goes unseen. What lies on another file system is a volume, and sta
 
 from __future__ import annotations
 
+import itertools
 import os
 
 MAX_ENTRIES = 10_000  # files and folders that are looked at
@@ -39,8 +40,9 @@ def _files(folder: str) -> list[tuple[str, int]]:
     while waiting and seen < MAX_ENTRIES:
         below = waiting.pop()
         with os.scandir(os.path.join(folder, below)) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                seen += 1
+            some = list(itertools.islice(entries, MAX_ENTRIES - seen))
+            seen += len(some)
+            for entry in sorted(some, key=lambda entry: entry.name):
                 name = os.path.join(below, entry.name)
                 status = entry.stat(follow_symlinks=False)
                 if status.st_dev != device or entry.name in CACHES:

@@ -52,3 +52,11 @@ def test_a_million_files_are_not_counted(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(leftovers, "MAX_ENTRIES", 30)
     assert ": d" in leftovers.sentence(str(folder), str(code))
     assert len(leftovers._files(str(folder))) < 20
+
+
+def test_one_folder_with_a_million_files_is_not_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its list alone would take the memory that the pod of a complete job may not have."""
+    for number in range(50):
+        (tmp_path / f"{number}").touch()
+    monkeypatch.setattr(leftovers, "MAX_ENTRIES", 30)
+    assert 30 == len(leftovers._files(str(tmp_path)))
