@@ -69,7 +69,7 @@ class Coordinator:
         self._complete: dict[int, messages.Join] = {}  # by node rank; what is complete stays so until the attempt ends
         self._findings = findings.Findings()  # about the attempt that runs, or ran last
         self._lasted = 0.0  # seconds of that one
-        self._before = ""  # what a failure before any step said, the last time (retrying.words)
+        self._before, self._words = "", ""  # what failed before any step in the attempt before, and in this one
         self._number = -1  # of the attempt that runs, or ran last
         self._ports = ports.Ports(job_plan.first_port, lives=own.lives, usable=job_plan.usable)
         self._pause = REMIND
@@ -225,6 +225,7 @@ class Coordinator:
     def _start(self, now: float) -> list[Effect]:
         self._number, asked, own = self._ledger.next(), self._plan, self._own
         self._phase, self._since = RUNNING, now
+        self._before, self._words = self._words, ""  # of an attempt that was disrupted nobody knows how far it came
         self._busy = set(self._roster.peers)
         self._open, self._complete = set(self._busy), {}
         self._findings = findings.Findings()
@@ -300,7 +301,7 @@ class Coordinator:
         """Return the failure with why no attempt follows, if none does although some are left; remember it if not."""
         decision = retrying.decide(cause, self._plan.rules, lasted=self._lasted, before=self._before)
         if not decision.final:
-            self._before = retrying.words(cause, lasted=self._lasted)
+            self._words = retrying.words(cause, lasted=self._lasted)
             return None
         left = spent < self._plan.max_attempts
         return cause._replace(remark="not tried again: " + decision.reason) if decision.reason and left else cause

@@ -163,6 +163,17 @@ def test_a_job_that_repeats_itself_says_why_it_ends() -> None:
     assert said == gangs.cause_of(told[0])["message"]
 
 
+def test_an_attempt_that_was_disrupted_in_between_may_have_trained() -> None:
+    """Nobody knows how far it came, so a failure like the one before it is not a job that repeats itself."""
+    gang = gangs.make_running(max_attempts=4)
+    assert {} == gangs.ends(fail(gang, 0, raised("ValueError: no data in /data"), 1.0))
+    gang.received(1, messages.Leaving("SIGTERM"), 10.0)
+    gang.received(0, messages.Idle(1), 11.0)
+    gang.received(1, gangs.make_join(1, pod="digits-1-new", ignored_count=1), 12.0)
+    assert {} == gangs.ends(fail(gang, 2, raised("ValueError: no data in /data"), 20.0))
+    assert {0, 1} == set(gangs.ends(fail(gang, 3, raised("ValueError: no data in /data"), 30.0)))
+
+
 def test_the_last_attempt_of_the_budget_needs_no_excuse() -> None:
     """There is nothing that is not tried again."""
     gang = gangs.make_running(max_attempts=1)
