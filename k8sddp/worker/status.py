@@ -1,7 +1,7 @@
 """What a worker says about itself: /status as JSON, /metrics in Prometheus' text format. Pure.
 
 One value in, one text out. Nothing secret is in it: whoever reaches the port may read it, so of past failures it has
-class, rank and exit code, and no text of a rank's. Node 0 knows the whole gang, the others themselves. Names of
+class, rank, node and exit code, and no text of a rank's. Node 0 knows the whole gang, the others themselves. Names of
 metrics begin with k8sddp_; docs/status-and-metrics.md lists them. The label is job_name, because `job` is Prometheus'
 own name for what it scrapes.
 """
@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Optional
 
 from .ranks import rank_page
+
+PAST = ("attempt", "counted", "class", "rank", "node_rank", "exit_code")  # what is told of an attempt that ended
 
 
 class Facts(NamedTuple):
@@ -78,7 +80,7 @@ def to_metrics(facts: Facts) -> str:
 
 
 def _past(entry: Mapping[str, object]) -> dict[str, object]:
-    return {name: entry.get(name) for name in ("attempt", "counted", "class", "rank", "exit_code")}
+    return {name: entry.get(name) for name in PAST}
 
 
 def _text(value: object) -> str:

@@ -361,7 +361,7 @@ class Coordinator:
                 effects = self._fail_attempt(now)
             else:
                 text = "node %d (pod %s) was asked to stop (%s)" % (join.node_rank, join.pod, reason[:80])
-                self._ledger.disrupted(self._number, text)
+                self._ledger.disrupted(self._number, text, join.node_rank)
                 effects = self._end_attempt(now, grace=True, last=peer == LOCAL)
         if peer == LOCAL and self._phase != OVER:
             self._phase = OVER

@@ -133,10 +133,10 @@ class Ledger:
             suspects = suspects[: memory.MAX_SUSPECTS] if self._explained else []
         return messages.Ended(self._number, self._history[-1], self.spent, suspects, grace, last)
 
-    def disrupted(self, number: int, message: str) -> None:
+    def disrupted(self, number: int, message: str, node_rank: int) -> None:
         """Write down that the attempt ended through nobody's failure."""
         self._cause = None
-        self._note(memory.entry(number, False, message, kind=memory.DISRUPTED))
+        self._note(memory.entry(number, False, message, kind=memory.DISRUPTED, node_rank=node_rank))
 
     def verdict(
         self,
@@ -235,5 +235,12 @@ class Ledger:
 
 
 def _entry(number: int, counted: Optional[bool], cause: root_cause.Failure) -> memory.Entry:
-    message = root_cause.sentence(cause)
-    return memory.entry(number, counted, message, kind=cause.kind, rank=cause.rank, exit_code=cause.exit_code)
+    return memory.entry(
+        number,
+        counted,
+        root_cause.sentence(cause),
+        kind=cause.kind,
+        rank=cause.rank,
+        node_rank=cause.node_rank,
+        exit_code=cause.exit_code,
+    )

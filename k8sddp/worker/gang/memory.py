@@ -22,7 +22,7 @@ OPEN, UNDECIDED, DECIDED = range(3)  # what was heard of an attempt's end: nothi
 DISRUPTED = "disrupted"  # class of an attempt that ended through nobody's failure
 
 # {"attempt": number, "counted": True, False or None (not yet known), "message": text, and of the failure that ended it
-# "class": root_cause.Failure.kind, or DISRUPTED, "rank" and "exit_code": numbers or None}
+# "class": root_cause.Failure.kind, or DISRUPTED, "rank", "node_rank" and "exit_code": numbers or None}
 Entry = Mapping[str, object]
 
 
@@ -33,12 +33,13 @@ def entry(
     *,
     kind: str = "",
     rank: Optional[int] = None,
+    node_rank: Optional[int] = None,
     exit_code: Optional[int] = None,
 ) -> Entry:
     """Return how an attempt ended, as one element of a history."""
     text = wording.shorten(message, MAX_MESSAGE)
     found = {"attempt": attempt, "counted": counted, "message": text}
-    return {**found, "class": kind[:MAX_KIND], "rank": rank, "exit_code": exit_code}
+    return {**found, "class": kind[:MAX_KIND], "rank": rank, "node_rank": node_rank, "exit_code": exit_code}
 
 
 class Suspect(NamedTuple):
@@ -113,6 +114,7 @@ def history(value: object) -> tuple[Entry, ...]:
                     one["message"],
                     kind=kind if isinstance(kind, str) else "",
                     rank=_number(one.get("rank")),
+                    node_rank=_number(one.get("node_rank")),
                     exit_code=_number(one.get("exit_code")),
                 )
             )

@@ -102,7 +102,10 @@ def test_what_the_worker_writes_is_understood() -> None:
         "attempt": 2,
         "spent": 1,
         "max_attempts": 3,
-        "history": (memory.entry(0, True, "x", kind="exit", rank=1, exit_code=7),),
+        "history": (
+            memory.entry(0, True, "x", kind="exit", rank=1, exit_code=7),
+            memory.entry(1, False, "x", kind="lost", node_rank=1),
+        ),
         "nodes": {0: "training", 1: "missing"},
         "ranks": [page],
     }
@@ -111,4 +114,7 @@ def test_what_the_worker_writes_is_understood() -> None:
     assert found is not None
     assert ("attempt 2, rank 0 at step 3 (0.5 s a step)", "1 of 3 attempts used") == (found.sentence, found.account)
     assert {0: "training", 1: "missing"} == found.nodes
-    assert ("attempt 0 ended: rank 1 exited with code 7",) == found.history
+    assert (
+        "attempt 0 ended: rank 1 exited with code 7",
+        "attempt 1 ended: node 1 was lost (a disruption, not counted)",
+    ) == found.history

@@ -25,8 +25,8 @@ FACTS = status.Facts(
     max_attempts=4,
     spent=1,
     history=(
-        memory.entry(0, True, "rank 1 raised ValueError: password", kind="exception", rank=1, exit_code=3),
-        memory.entry(1, None, "node 1 (pod digits-1) was lost", kind="lost"),
+        memory.entry(0, True, "rank 1 raised ValueError: password", kind="exception", rank=1, node_rank=1, exit_code=3),
+        memory.entry(1, None, "node 1 (pod digits-1) was lost", kind="lost", node_rank=1),
     ),
     nodes={0: "training", 1: "missing"},
     ranks=(
@@ -67,13 +67,13 @@ def test_status_is_json_with_each_ranks_phase() -> None:
 
 def test_past_attempts_are_told_without_the_ranks_words() -> None:
     """Class, rank, exit code and whether it counts: a message may hold data, and anybody in the cluster may ask."""
-    first = {"attempt": 0, "counted": True, "class": "exception", "rank": 1, "exit_code": 3}
-    second = {"attempt": 1, "counted": None, "class": "lost", "rank": None, "exit_code": None}
+    first = {"attempt": 0, "counted": True, "class": "exception", "rank": 1, "node_rank": 1, "exit_code": 3}
+    second = {"attempt": 1, "counted": None, "class": "lost", "rank": None, "node_rank": 1, "exit_code": None}
     assert [first, second] == json.loads(status.to_json(FACTS))["history"]
     families = {family.name: family for family in text_string_to_metric_families(status.to_metrics(FACTS) + "\n")}
     rows = [sample.labels for sample in families["k8sddp_past_attempt"].samples]
-    assert [("0", "true", "exception", "1", "3"), ("1", "", "lost", "", "")] == [
-        tuple(row[name] for name in ("attempt", "counted", "class", "rank", "exit_code")) for row in rows
+    assert [("0", "true", "exception", "1", "1", "3"), ("1", "", "lost", "", "1", "")] == [
+        tuple(row[name] for name in status.PAST) for row in rows
     ]
     assert "password" not in status.to_json(FACTS) + status.to_metrics(FACTS)
 
@@ -94,7 +94,8 @@ time.sleep(100)
             code, text = gang.get("/status", node)
             told = json.loads(text)
             assert (200, 1, 1, "training") == (code, told["attempt"], told["spent"], told["state"])
-            assert [("exit", 1, 3)] == [(one["class"], one["rank"], one["exit_code"]) for one in told["history"]]
+            names = ("class", "rank", "node_rank", "exit_code")
+            assert [("exit", 1, 1, 3)] == [tuple(one[name] for name in names) for one in told["history"]]
             assert "3f0c6a52" not in text
             assert "k8sddp_attempt{" in gang.get("/metrics", node)[1]
         assert {"0": "training", "1": "training"} == json.loads(gang.get("/status", 0)[1])["nodes"]
