@@ -103,8 +103,9 @@ def _on_this_machine(loaded: job_file.Loaded, work_dir: str, wanted: Sequence[st
         for name, folder in sorted(result.volumes.items()):
             output.report(f"volume {name}: {folder}")
         output.report(screen.result_text(result.message, good=result.state == "complete"))
-        for remark in result.verdict.remarks if result.verdict else ():
-            output.report(screen.warning_text(remark))
+        if result.verdict and not sys.__stdout__.isatty():  # else node 0's own line stands on the same screen
+            for remark in result.verdict.remarks:
+                output.report(screen.warning_text(remark))
         output.finish()
     return result.exit_code
 

@@ -301,7 +301,8 @@ class Driver:
         self._leaving = True
         self._code = code
         ranks = self._node.nnodes * self._node.nproc_per_node
-        if verdict.outcome == verdicts.COMPLETE and ranks > 1 and self._ranks and self._ranks.separate:
+        alone = self._gang and ranks > 1 and self._ranks and self._ranks.separate
+        if verdict.outcome == verdicts.COMPLETE and alone:
             verdict = verdict._replace(remarks=(SEPARATE % ranks,))
         if verdict.outcome == verdicts.COMPLETE and names.has_kubelet(self._node.pod_ip):
             verdict = verdict._replace(remarks=(*verdict.remarks, *self._lost_files()))

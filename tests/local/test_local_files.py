@@ -78,6 +78,21 @@ class TestWithTheWorker:
         assert 0 == program.k8sddp("run", "--local", "job.yaml", cwd=run.folder).code
         assert ["job.yaml", "train.py"] == sorted(path.name for path in run.folder.iterdir())
 
+    @pytest.mark.parametrize("terminal", [False, True], ids=["piped", "on a terminal"])
+    def test_a_remark_is_said_once_for_each_reader(self, tmp_path: Path, *, terminal: bool) -> None:
+        """Node 0's line is in its log, and where that is not on the screen the warning at the end is."""
+        run = Started(tmp_path, "print(1)")
+        if terminal:
+            master, slave = os.openpty()
+            with run.process(slave, stderr=slave) as process:
+                os.close(slave)
+                assert 0 == process.wait(60)
+            with open(master, "rb", buffering=0) as screen:  # noqa: PTH123
+                assert 1 == screen.read(65536).count(b"no rank joined a process group")
+        else:
+            ended = program.k8sddp("run", "--local", "job.yaml", cwd=run.folder)
+            assert (1, 1) == tuple(text.count("no rank joined a process group") for text in (ended.out, ended.err))
+
     def test_files_of_a_run_without_a_reader_are_kept_and_named(self, tmp_path: Path) -> None:
         """A pager that was left takes no model with it."""
         run = Started(tmp_path, WRITES + "import time\nprint('tick', flush=True)\ntime.sleep(600)")

@@ -324,19 +324,19 @@ print(*[os.environ[name] for name in names], [n for n in os.environ if n.startsw
 
 
 @pytest.mark.parametrize(
-    ("launcher", "nproc_per_node", "remarks"),
-    [("torchrun", 2, 2), ("direct", 2, 2), ("spawn", 2, 2), ("direct", 1, 0)],
+    ("launcher", "nnodes", "nproc_per_node", "remarks"),
+    [("torchrun", 1, 2, 1), ("direct", 1, 2, 1), ("spawn", 1, 2, 1), ("direct", 2, 1, 1), ("direct", 1, 1, 0)],
 )
 def test_ranks_that_never_joined_earn_a_remark(
-    tmp_path: Path, launcher: str, nproc_per_node: int, remarks: int
+    tmp_path: Path, launcher: str, nnodes: int, nproc_per_node: int, remarks: int
 ) -> None:
-    """They may have trained for days, each for itself: said in the log and in the verdict; one rank needs no group."""
+    """They may have trained for days, each for itself: said by node 0, in log and verdict; one rank needs no group."""
     options = {"launcher": launcher, "nproc_per_node": str(nproc_per_node)}
-    with workers.Gang(tmp_path, "print('done')", **options).start() as gang:
-        assert [0] == gang.wait()
+    with workers.Gang(tmp_path, "print('done')", nnodes=nnodes, **options).start() as gang:
+        assert [0] * nnodes == gang.wait()
     said = "no rank joined a process group (init_process_group was never called): the 2 ranks trained separately"
-    assert [said] * (remarks // 2) == gang.pods[0].verdict["remarks"]
-    assert remarks // 2 == gang.pods[0].log.count(f"[k8sddp] {said}\n")
+    assert [said] * remarks == gang.pods[0].verdict["remarks"]
+    assert remarks == sum(pod.log.count(f"[k8sddp] {said}\n") for pod in gang.pods)
 
 
 def test_a_failing_spawn_script_is_its_only_rank(tmp_path: Path) -> None:
