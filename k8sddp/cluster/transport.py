@@ -139,17 +139,27 @@ class Transport:
         except answers.transport_errors() as fault:
             raise self.stream_error(fault, silence=silence) from fault
         try:
-            if response.status not in (200, 204):
-                body = response.read()
-                error = answers.error("GET", path, response.status, body, target=self.target)
-                error.retry_after = answers.retry_after(response.headers, body)
-                raise error
-            if response.headers.get("Content-Type", "").startswith("text/html"):
-                raise answers.no_object("GET", path, response.status, response.read(1024), target=self.target)
+            try:
+                refusal = self._refusal(path, response)
+            except answers.transport_errors() as fault:  # in the middle of it
+                raise self.stream_error(fault, silence=silence) from fault
+            if refusal is not None:
+                raise refusal
             yield response
         finally:
             # not release_conn: the rest of an endless body must not be read
             response.close()
+
+    def _refusal(self, path: str, response: urllib3.BaseHTTPResponse) -> errors.ClusterError | None:
+        """Return what an answer says that is no stream, None for one that is."""
+        if response.status not in (200, 204):
+            body = response.read()
+            error = answers.error("GET", path, response.status, body, target=self.target)
+            error.retry_after = answers.retry_after(response.headers, body)
+            return error
+        if response.headers.get("Content-Type", "").startswith("text/html"):
+            return answers.no_object("GET", path, response.status, response.read(1024), target=self.target)
+        return None
 
     def stream_error(self, fault: Exception, *, silence: float) -> errors.ClusterError:
         """Return the error for a stream that broke off; SilenceError where only nothing came."""
@@ -198,7 +208,8 @@ class Transport:
         import urllib3
 
         authorization = self._authorization(client)
-        is_pods = "/proxy/" in url  # a pod that does not answer is no sign of an API server that does not
+        # a pod that does not answer is no sign of an API server that does not
+        is_pods = "/proxy/" in url.removeprefix(self.target.server)
         try:
             response: urllib3.BaseHTTPResponse = client.rest_client.pool_manager.request(
                 method,

@@ -67,10 +67,9 @@ def follow(cluster: Cluster, name: str, *, timeout: float | None = None) -> Iter
 
     Raises WaitTimeoutError after `timeout` seconds and the ClusterError that ends a watch. Close the generator to stop.
     """
-    stop, inbox = Stop(), queue.SimpleQueue[tuple[str, Change | Exception]]()
+    stops, inbox = (Stop(), Stop()), queue.SimpleQueue[tuple[str, Change | Exception]]()
     jobs = {"field_selector": f"metadata.name={name}"}
     pods = {"label_selector": f"{constants.LABEL_BATCH_JOB_NAME}={name}"}
-    stops = (stop, Stop())
     threads = [
         _start(cluster, inbox, "batch/v1", "Job", selection=jobs, stop=stops[0]),
         _start(cluster, inbox, "v1", "Pod", selection=pods, stop=stops[1]),

@@ -115,6 +115,35 @@ def test_server_without_tls_is_said() -> None:
         thread.join()
 
 
+@pytest.mark.parametrize("head", [b"503 Service Unavailable\r\nRetry-After: 1", b"200 OK\r\nContent-Type: text/html"])
+def test_refusal_of_a_stream_that_breaks_off_is_an_error_of_the_cluster(head: bytes) -> None:
+    """A proxy goes away in the middle of saying so: a watch opens again, `run` goes on."""
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+
+        def answer() -> None:
+            there, _ = proxy.accept()
+            with there:
+                there.recv(1000)
+                there.sendall(b"HTTP/1.1 " + head + b"\r\nContent-Length: 100\r\n\r\nfar too short")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        connection = make_cluster(f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        with pytest.raises(errors.UnreachableError), connection.transport.stream("/watch", silence=5.0):
+            pass
+        thread.join()
+
+
+@pytest.mark.parametrize(("path", "said"), [("/proxy/c-1", True), ("", False)])
+def test_an_api_server_behind_a_proxy_is_away_as_any_other(path: str, said: bool) -> None:
+    """Only the proxy of a pod says nothing about the API server."""
+    connection = make_cluster(f"http://127.0.0.1:{free_port()}{path}")
+    request = "/version" if said else "/api/v1/namespaces/research/pods/digits-0/proxy/status"
+    with pytest.raises(errors.UnreachableError):
+        connection.transport.request("GET", request, patient=False)
+    assert said == (connection.away is not None)
+
+
 def test_name_that_does_not_resolve_is_said() -> None:
     """A VPN that is off."""
     with pytest.raises(errors.UnreachableError, match="its name does not resolve"):
