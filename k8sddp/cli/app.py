@@ -3,7 +3,7 @@
 A fault of the user or of the cluster is one `error:` sentence without a traceback. Anything else is a bug of k8sddp:
 the traceback is shown, because it is what a report needs, and the last line says so. `K8SDDP_DEBUG=1` shows the
 traceback of every error. Exit codes: 0 done, 1 error, 2 usage or job.yaml, 4 timed out, 69 the job runs on and cannot
-be followed any more, 130 interrupted, 141 the reader of our output went away; `run` returns the job's own.
+be followed any more, 70 a bug, 130 interrupted, 141 the reader of our output went away; `run` returns the job's own.
 """
 
 from __future__ import annotations
@@ -93,6 +93,15 @@ def _run(words: list[str]) -> object:
 def guarded(step: Callable[[], object]) -> int:
     """Run `step`; return its exit code, having said on stderr why it is not 0."""
     try:
+        return _said(step)
+    except BrokenPipeError:  # of the step, or of what is said about its end
+        # The interpreter flushes stdout once more at its end; that must not fail a second time.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return READER_GONE
+
+
+def _said(step: Callable[[], object]) -> int:
+    try:
         result = step()
     except click.ClickException as error:
         return usage.show(error)
@@ -104,9 +113,7 @@ def guarded(step: Callable[[], object]) -> int:
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except BrokenPipeError:
-        # The interpreter flushes stdout once more at its end; that must not fail a second time.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return READER_GONE
+        raise
     except Exception as error:  # the outermost frame: whatever arrives here is a bug
         screen.traceback()
         screen.error(f"{type(error).__name__}: {error}; this is a bug in k8sddp {k8sddp.__version__}")

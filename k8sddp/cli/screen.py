@@ -65,8 +65,13 @@ def line(data: bytes) -> None:
 
 
 def note(text: str) -> None:
-    """Print a line of progress on stderr."""
-    print(_safe(text, sys.stderr), file=sys.stderr, flush=True)
+    """Print a line of progress on stderr; where that is a full disk nobody hears it, and nothing ends by it."""
+    try:
+        print(_safe(text, sys.stderr), file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError:
+        pass
 
 
 def hint(text: str) -> None:

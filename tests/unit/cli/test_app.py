@@ -6,6 +6,7 @@ import os
 import pty
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -150,6 +151,22 @@ def test_closed_pipe_is_quiet() -> None:
             [program.SCRIPTS / "k8sddp", "--help"], stdout=closed, stderr=subprocess.PIPE, timeout=30, check=False
         )
     assert (app.READER_GONE, b"") == (done.returncode, done.stderr)
+
+
+def test_closed_stderr_is_a_reader_that_went_away_too() -> None:
+    """`k8sddp wrong 2>&1 | true`: what cannot be said about an error is no other error."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as closed:
+        done = subprocess.run([program.SCRIPTS / "k8sddp", "wrong"], stderr=closed, timeout=30, check=False)
+    assert app.READER_GONE == done.returncode
+
+
+def test_a_full_disk_behind_stderr_changes_no_exit_code() -> None:
+    """A script reads the code of the job, not that of what is said about it."""
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([program.SCRIPTS / "k8sddp", "wrong"], stderr=full, timeout=30, check=False)
+    assert 2 == done.returncode
 
 
 @pytest.mark.parametrize(
