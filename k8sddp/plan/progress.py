@@ -14,6 +14,7 @@ from typing import Any, Final
 from k8sddp.worker.contract import wording
 
 MAX_MESSAGE: Final = 200
+MAX_DIGITS: Final = 10  # of the number of a node
 SLOW: Final = 60.0  # seconds without a step that are worth telling, where they are also many times the mean
 MANY: Final = 10.0
 
@@ -104,7 +105,9 @@ def parse(text: str | bytes) -> Progress | None:
         attempt=_whole(found.get("attempt")),
         spent=_whole(found.get("spent")) or 0,
         max_attempts=_whole(found.get("max_attempts")) or 0,
-        nodes={int(key): str(one) for key, one in nodes.items() if key.isdigit()} if isinstance(nodes, Mapping) else {},
+        nodes={int(key): str(one) for key, one in nodes.items() if _is_number(key)}
+        if isinstance(nodes, Mapping)
+        else {},
         ranks=tuple(_rank(one) for one in ranks if isinstance(one, Mapping)) if isinstance(ranks, list) else (),
         history=history(found.get("history")),
     )
@@ -146,10 +149,21 @@ def _rank(record: Mapping[str, Any]) -> Rank:
     return Rank(
         rank=_whole(record.get("rank")) or 0,
         step=_whole(record.get("step")),
-        mean_step=float(mean) if isinstance(mean, int | float) else None,
-        age=float(age) if isinstance(age, int | float) else None,
+        mean_step=_seconds(mean),
+        age=_seconds(age),
         phase=str(record.get("phase") or ""),
     )
+
+
+def _is_number(key: str) -> bool:
+    return key.isascii() and key.isdigit() and len(key) < MAX_DIGITS
+
+
+def _seconds(value: object) -> float | None:
+    try:
+        return float(value) if isinstance(value, int | float) else None
+    except OverflowError:  # JSON's numbers have no end
+        return None
 
 
 def _whole(value: object) -> int | None:

@@ -91,7 +91,7 @@ def from_record(record: Mapping[str, object]) -> Verdict:
         victims=_ranks(record.get("victims")),
         alike=_ranks(record.get("alike")),
         history=history(record.get("history")),
-        remarks=tuple(one for one in remarks if isinstance(one, str)) if isinstance(remarks, list) else (),
+        remarks=tuple(_whole(one) for one in remarks if isinstance(one, str)) if isinstance(remarks, list) else (),
     )
 
 
@@ -101,7 +101,9 @@ def history(value: object) -> tuple[PastAttempt, ...]:
     for one in value if isinstance(value, (list, tuple)) else ():
         if isinstance(one, Mapping) and _values(PastAttempt, one).keys() == {"attempt", "message"}:
             counted = one.get("counted")
-            found.append(PastAttempt(one["attempt"], counted if isinstance(counted, bool) else None, one["message"]))
+            found.append(
+                PastAttempt(one["attempt"], counted if isinstance(counted, bool) else None, _whole(one["message"]))
+            )
     return tuple(found)
 
 
@@ -151,4 +153,10 @@ def _json(verdict: Verdict) -> bytes:
 def _values(kind: Any, record: Mapping[str, object]) -> dict[str, Any]:
     """Return those of a record's plain fields that are of the right type (bool is an int for isinstance)."""
     found = {field: record.get(_KEYS.get(field, field)) for field in kind._fields}
-    return {field: one for field, one in found.items() if type(one) is (int if field in _NUMBERS else str)}
+    of_type = {field: one for field, one in found.items() if type(one) is (int if field in _NUMBERS else str)}
+    return {field: _whole(one) if isinstance(one, str) else one for field, one in of_type.items()}
+
+
+def _whole(text: str) -> str:
+    """Return `text` as it can be written anywhere: JSON can hold half a character, which no encoding has."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -93,6 +93,13 @@ def test_fields_of_another_type_are_not_believed() -> None:
     assert "" == odd.account
 
 
+def test_numbers_that_are_none_of_ours_are_not_believed() -> None:
+    """JSON's have no end, and Unicode has more digits than Python reads."""
+    huge = 10**400
+    found = told(nodes={"\u00b2": "training", "9" * 5000: "training"}, ranks=[rank(mean_step=huge, age=huge)])
+    assert ({}, None, None) == (found.nodes, found.ranks[0].mean_step, found.ranks[0].age)
+
+
 def test_what_the_worker_writes_is_understood() -> None:
     """The two sides of /status, without a cluster between them."""
     page = rank_page.Progress(0, pid=1, step=3, forward_entered=3, forward_left=3, age=1.0, step_time=1.0)

@@ -93,6 +93,19 @@ def test_a_newer_schema_is_read_as_far_as_it_is_understood() -> None:
     assert WHOLE._replace(schema=9, attempt=0, victims=(0,), history=(), first_failure=first) == found
 
 
+def test_half_a_character_is_told_as_an_escape() -> None:
+    """Python's texts and JSON can hold one (`raise ValueError("\\ud800")`), what we write to cannot."""
+    first = verdicts.FirstFailure(message="raised ValueError: \ud800", traceback="\ud83d\ude00 \udfff")
+    past = (verdicts.PastAttempt(0, None, "\ud800"),)
+    found = verdicts.parse(
+        verdicts.encode(verdicts.NONE._replace(first_failure=first, history=past, remarks=("\udfff",)))
+    )
+    assert found
+    assert found.first_failure
+    told = (found.first_failure.message, found.first_failure.traceback, found.history[0].message, *found.remarks)
+    assert ("raised ValueError: \\ud800", "\U0001f600 \\udfff", "\\ud800", "\\udfff") == told
+
+
 def test_remarks_give_way_to_the_limit() -> None:
     """The first ones are kept, as many as fit; what is none is skipped."""
     many = verdicts.NONE._replace(remarks=tuple(f"remark {number} {'x' * 500}" for number in range(20)))
