@@ -65,10 +65,10 @@ def _one(connection: cluster.Cluster, name: str) -> Mapping[str, plan.Snapshot]:
 def _all(connection: cluster.Cluster) -> Mapping[str, plan.Snapshot]:
     """Return every job with its pods, in two requests; events are read for single jobs only."""
     from k8sddp import cluster, constants, manifest
-    from k8sddp.plan import snapshot
+    from k8sddp.plan import ownership, snapshot
 
     pods: dict[str, list[manifest.Manifest]] = {}  # by the uid of their Job
-    for pod in connection.list("v1", "Pod", label_selector=constants.LABEL_JOB).items:
+    for pod in connection.list("v1", "Pod", label_selector=ownership.ALL).items:
         pods.setdefault(manifest.label(pod, constants.LABEL_BATCH_CONTROLLER_UID), []).append(pod)
     return {
         job["metadata"]["name"]: snapshot.of([job], pods=pods.get(job["metadata"]["uid"], ()))

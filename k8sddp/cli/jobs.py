@@ -104,10 +104,11 @@ def not_found(connection: cluster.Cluster, name: str) -> errors.NotFoundError:
 
 def check_ours(job: manifest.Manifest) -> None:
     """Raise RefusedError for a Job that somebody else made."""
-    if not manifest.label(job, constants.LABEL_JOB):
-        raise errors.RefusedError(
-            f"{manifest.ref_of(job)} is not a DDP job (it has no label {constants.LABEL_JOB}); use kubectl for it"
-        )
+    from k8sddp.plan import ownership
+
+    foreign = ownership.refusal(job)
+    if foreign:
+        raise errors.RefusedError(f"{foreign}; use kubectl for it")
 
 
 def shape(job: manifest.Manifest) -> Shape:

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from k8sddp import constants, errors, manifest
+from k8sddp import errors, manifest
 from k8sddp.cluster.api import Cluster
-from k8sddp.manifest import Manifest, Ref
-from k8sddp.plan import snapshot
+from k8sddp.manifest import Ref
+from k8sddp.plan import ownership, snapshot
 
 _CHILD_KINDS: Final = (
     ("v1", "Service"),
@@ -31,7 +31,9 @@ def delete(cluster: Cluster, name: str, *, report: Callable[[str], None]) -> Non
     ref = snapshot.job_ref(name)
     job = cluster.get(ref)
     if job is not None:
-        _refuse_foreign(job, ref)
+        foreign = ownership.refusal(job)
+        if foreign:
+            raise errors.RefusedError(f"{foreign}; `kubectl delete job {name}` deletes it")
         if job["metadata"].get("deletionTimestamp"):
             report(f"{ref} is already being deleted")
         else:
@@ -49,21 +51,11 @@ def delete(cluster: Cluster, name: str, *, report: Callable[[str], None]) -> Non
         )
 
 
-def _refuse_foreign(job: Manifest, ref: Ref) -> None:
-    for key, value in ((constants.LABEL_APP_MANAGED_BY, constants.MANAGED_BY), (constants.LABEL_JOB, ref.name)):
-        if manifest.label(job, key) != value:
-            raise errors.RefusedError(
-                f"{ref} was not made by k8sddp (it has no label {key}={value}); "
-                f"`kubectl delete job {ref.name}` deletes it"
-            )
-
-
 def _orphans(cluster: Cluster, name: str) -> list[tuple[Ref, str]]:
     """Return our objects of that name which no owner takes along, with their uids."""
-    selector = f"{constants.LABEL_JOB}={name},{constants.LABEL_APP_MANAGED_BY}={constants.MANAGED_BY}"
     found: list[tuple[Ref, str]] = []
     for api_version, kind in _CHILD_KINDS:
-        for one in cluster.list(api_version, kind, label_selector=selector).items:
+        for one in cluster.list(api_version, kind, label_selector=ownership.selector(name)).items:
             metadata = one["metadata"]
             if not metadata.get("ownerReferences") and not metadata.get("deletionTimestamp"):
                 found.append((manifest.ref_of(one), str(metadata["uid"])))

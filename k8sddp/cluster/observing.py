@@ -12,8 +12,8 @@ from typing import Final
 from k8sddp import constants, manifest
 from k8sddp.cluster.api import Cluster
 from k8sddp.manifest import Manifest, Ref
+from k8sddp.plan import ownership, snapshot
 from k8sddp.plan import pods as pod_facts
-from k8sddp.plan import snapshot
 from k8sddp.plan.snapshot import Snapshot
 
 MAX_PODS_ASKED: Final = 8  # events are read for that many pods: the first ones say what is wrong with all
@@ -36,7 +36,7 @@ def observe_job(cluster: Cluster, name: str) -> Snapshot:
 
 def jobs(cluster: Cluster) -> tuple[Manifest, ...]:
     """Return every Indexed Job of ours in the namespace."""
-    return cluster.list("batch/v1", "Job", label_selector=constants.LABEL_JOB).items
+    return cluster.list("batch/v1", "Job", label_selector=ownership.ALL).items
 
 
 def events(cluster: Cluster, job: Manifest, pods: Iterable[Manifest], *, patient: bool = True) -> tuple[Manifest, ...]:

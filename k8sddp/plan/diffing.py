@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from k8sddp import constants, manifest
 from k8sddp.manifest import Manifest, Ref
-from k8sddp.plan import actions, replacing, spec_changes
+from k8sddp.plan import actions, ownership, replacing, spec_changes
 from k8sddp.plan.actions import Plan
 from k8sddp.plan.snapshot import Snapshot
 
@@ -155,15 +155,16 @@ def _foreign(desired: Sequence[Manifest], observed: Snapshot, job: Manifest | No
 
 
 def _not_ours(existing: Manifest, wanted: Manifest, job_uid: str) -> str:
-    for key in (constants.LABEL_APP_MANAGED_BY, constants.LABEL_JOB):
-        have, need = manifest.label(existing, key), manifest.label(wanted, key)
-        if have != need:
-            return f"exists and is not of this job (label {key} is {repr(have) if have else 'not set'}, not {need!r})"
+    job = manifest.label(wanted, constants.LABEL_JOB)
+    wrong = ownership.wrong_label(existing, job)
+    if wrong:
+        found = repr(wrong.found) if wrong.found else "not set"
+        return f"exists and is not of this job (label {wrong.key} is {found}, not {wrong.value!r})"
     for owner in _owners(existing):
         ours = (
             wanted["kind"] != "Job"
             and owner.get("kind") == "Job"
-            and (owner.get("uid") == job_uid or owner.get("name") == manifest.label(wanted, constants.LABEL_JOB))
+            and (owner.get("uid") == job_uid or owner.get("name") == job)
         )
         if not ours:
             return f"is owned by {Ref(str(owner.get('apiVersion', '')), str(owner['kind']), str(owner['name']))}"

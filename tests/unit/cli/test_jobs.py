@@ -33,3 +33,13 @@ def test_node_outside_is_refused_with_the_range() -> None:
 def test_name_may_be_written_as_kubectl_prints_it() -> None:
     """What is copied from another command's output works."""
     assert ["digits", "digits"] == [jobs.bare("job.batch/digits"), jobs.bare("digits")]
+
+
+@pytest.mark.parametrize("label", ["app.kubernetes.io/managed-by", "k8sddp.dev/job"])
+def test_a_job_of_somebody_else_is_refused_by_what_it_lacks(label: str) -> None:
+    """What `delete` and `apply` do not take for ours, `get` and `logs` do not either."""
+    job = make_indexed_job()
+    jobs.check_ours(job)
+    job["metadata"]["labels"] |= {label: "other"}
+    with pytest.raises(errors.RefusedError, match=rf"digits was not made by k8sddp \(it has no label {label}="):
+        jobs.check_ours(job)
