@@ -61,13 +61,13 @@ class Channels:
         return os.open(self._output(rank), os.O_WRONLY)
 
     def announce_stop(self, *, saving: bool) -> None:
-        """Tell the launcher that this pod was asked to stop, and if ranks are `saving`, that it must not end them.
+        """Tell the launcher that this pod was asked to stop, and while ranks are `saving`, that it must not end them.
 
         By folders, which take no descriptor; where no disk is left the ranks must be asked all the same.
         """
-        for name in (ASKED, SAVING) if saving else (ASKED,):
+        for name, change in ((ASKED, os.mkdir), (SAVING, os.mkdir if saving else os.rmdir)):
             with contextlib.suppress(OSError):
-                os.mkdir(os.path.join(self._folder, name))
+                change(os.path.join(self._folder, name))
 
     def records(self) -> Iterator[Mapping[str, object]]:
         """Yield the events that have come; what is no flat JSON object was written by a script and is left out."""

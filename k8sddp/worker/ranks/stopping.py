@@ -45,7 +45,7 @@ class Processes(NamedTuple):
 
 
 class Stopping:
-    """The grace of one attempt; `announce` tells the launcher, before anybody is asked, whether ranks are `saving`."""
+    """The grace of one attempt; `announce` tells the launcher whether ranks are `saving`, before anybody is asked."""
 
     def __init__(
         self, events: loop.Loop, node: node_env.NodeEnv, processes: Processes, *, announce: Callable[..., None]
@@ -104,6 +104,7 @@ class Stopping:
             return False
         if self._launcher_due is None:
             self._launcher_due = self._events.now() + SETTLE
+            self._announce(saving=False)  # from now on it may end what it likes, a helper of its own for example
         if self._events.now() >= self._launcher_due:
             self._launcher_due = float("inf")
             for pid in launchers:

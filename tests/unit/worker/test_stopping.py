@@ -138,6 +138,28 @@ def body(rank):
 
 
 @apart
+def test_a_script_may_end_its_helper_after_its_ranks(tmp_path: Path) -> None:
+    """Its signals wait while ranks save, and no longer: what it does after that, an upload say, must not be lost."""
+    body = """
+def body(rank):
+    start(rank)
+    signal.signal(15, lambda *_: os._exit(0))
+    print("up", flush=True)
+    time.sleep(100)
+helper = subprocess.Popen(["sleep", "100"])
+def after():
+    helper.terminate()
+    print("ended", helper.wait(), flush=True)
+"""
+    spawn = PARENT + RANK + body + "run(body, after)"
+    node = Node(tmp_path, spawn, launcher="spawn", nproc_per_node="2", grace_period="600")
+    ranks = node.start()
+    node.run_until(lambda: node.text().count("up") == 2)
+    node.end(ranks, grace=True)
+    assert "ended -15" in node.text()
+
+
+@apart
 def test_a_script_may_go_on_after_its_ranks(tmp_path: Path) -> None:
     """What it does when they have ended is its own; it is asked when it takes long, and may save too."""
     body = """
