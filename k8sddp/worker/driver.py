@@ -26,7 +26,6 @@ FLUSH_LIMIT = 0.5  # seconds for the last messages when nobody is waited for
 KUBELET_LIMIT = 1.5  # seconds until kubelets, which look once a second, have told that the followers have ended
 REMIND, LAST_REMIND = 30.0, 300.0  # seconds between two lines about why node 0 is not reached, then doubled
 
-# Of a group that forms, all ranks are members: so node 0 knows for all
 SEPARATE = "no rank joined a process group (init_process_group was never called): the %d ranks trained separately"
 
 # State of the member -> what /readyz says while no ranks run
@@ -300,12 +299,8 @@ class Driver:
     def _exit(self, verdict: verdicts.Verdict, code: int) -> None:
         self._leaving = True
         self._code = code
-        ranks = self._node.nnodes * self._node.nproc_per_node
-        alone = self._gang and ranks > 1 and self._ranks and self._ranks.separate
-        if verdict.outcome == verdicts.COMPLETE and alone:
-            verdict = verdict._replace(remarks=(SEPARATE % ranks,))
-        if verdict.outcome == verdicts.COMPLETE and names.has_kubelet(self._node.pod_ip):
-            verdict = verdict._replace(remarks=(*verdict.remarks, *self._lost_files()))
+        if verdict.outcome == verdicts.COMPLETE:
+            verdict = verdict._replace(remarks=tuple(filter(None, (self._separate(), self._lost_files()))))
         for remark in verdict.remarks:
             self._sink.say(remark)
         record(self._node.termination_log, verdict, self._sink)
@@ -318,14 +313,20 @@ class Driver:
             seen = KUBELET_LIMIT if waits and names.has_kubelet(self._node.pod_ip) else 0.0
             self._leave_last(self._events.now() + (LEAVE_LIMIT if waits else FLUSH_LIMIT), seen)
 
-    def _lost_files(self) -> tuple[str, ...]:
+    def _separate(self) -> str:
+        """Return what is to be said if no group formed; of one that forms all ranks are members, node 0's too."""
+        ranks = self._node.nnodes * self._node.nproc_per_node
+        return SEPARATE % ranks if self._gang and ranks > 1 and self._ranks and self._ranks.separate else ""
+
+    def _lost_files(self) -> str:
         """Return what is to be said of files that end with this pod; `run --local` keeps them."""
         node = self._node
+        if not (node.work_dir and node.code_zip and names.has_kubelet(node.pod_ip)):
+            return ""
         try:
-            lost = leftovers.sentence(node.work_dir, node.code_zip) if node.work_dir and node.code_zip else ""
+            return leftovers.sentence(node.work_dir, node.code_zip)
         except Exception:  # whatever a script has made there is no reason not to end
-            lost = ""
-        return (lost,) if lost else ()
+            return ""
 
     def _leave_last(self, deadline: float, seen: float) -> None:
         """End when the followers have gone, and `seen` later; the Job deletes the pods that still run then."""

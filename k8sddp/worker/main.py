@@ -51,8 +51,7 @@ def main(argv: Optional[Sequence[str]] = None, environ: Optional[Mapping[str, st
     descriptors.raise_limit()
     events = loop.Loop()
     sink = rank_output.Sink(events, STDOUT, live=env.get(node_env.LIVE) == "1")
-    stopped: list[int] = []
-    events.handle_signals(stopped.append)
+    events.handle_signals(lambda signum: None)  # it is kept until the driver is there
     process_tree.become_subreaper()
     try:
         node = _node(env, words)

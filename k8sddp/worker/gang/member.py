@@ -275,20 +275,17 @@ class Member:
     def _fail(self, detail: str) -> list[Effect]:
         own = self._own
         failure = root_cause.Failure("infrastructure", own.node_rank, own.pod, own.kube_node, detail=detail)
-        return self._leave(self._failed(failure, exit_codes.INFRASTRUCTURE), grace=False)
-
-    def _failed(self, failure: root_cause.Failure, code: int) -> Exit:
         verdict = root_cause.verdict(
             self._job,
             verdicts.FAILED,
             attempt=max(0, self._memory.attempt),
-            code=root_cause.exit_code(failure),
+            code=exit_codes.INFRASTRUCTURE,
             failures=(failure,),
             spent=self._memory.spent,
             max_attempts=self._max_attempts,
             history=self._memory.history,
         )
-        return Exit(verdict, code)
+        return self._leave(Exit(verdict, exit_codes.INFRASTRUCTURE), grace=False)
 
     def _leave(self, end: Exit, *, grace: bool) -> list[Effect]:
         self._state = LEAVING

@@ -40,11 +40,6 @@ class LineSplitter:
     def __init__(self) -> None:
         self._rest = b""
 
-    @property
-    def pending(self) -> bool:
-        """Return whether an unfinished line is held back."""
-        return bool(self._rest)
-
     def feed(self, data: bytes) -> list[bytes]:
         """Return the lines that `data` completes, without their newlines."""
         lines = (self._rest + data).split(b"\n")
@@ -56,11 +51,6 @@ class LineSplitter:
             cut.append(self._rest[:MAX_LINE])
             self._rest = self._rest[MAX_LINE:]
         return cut
-
-    def flush(self) -> list[bytes]:
-        """Return the unfinished line, if there is one, as a line."""
-        rest, self._rest = self._rest, b""
-        return [rest] if rest else []
 
 
 class Sink:

