@@ -26,8 +26,10 @@ class Remarks:
         self._waits = False
 
     def were_said(self, text: str) -> bool:
-        """Return whether a worker's line said just this."""
-        return text in self._said
+        """Return whether a worker's line said just this, which `plan` may have cut."""
+        from k8sddp.plan import failures
+
+        return text in map(failures.told, self._said)
 
     def take(self, line: str) -> str:
         """Return the line without what was said already."""

@@ -288,5 +288,10 @@ def _explained(text: str, source: Mapping[str, Any], limit: str) -> str:
     return text.format(limit=limit, message=_text(message) or "no reason given") + remedy
 
 
+def told(text: str) -> str:
+    """Return a worker's sentence as it is told here: on one line, and not too long."""
+    return wording.shorten(text, MAX_MESSAGE)
+
+
 def _text(value: object) -> str:
-    return wording.shorten(str(value or ""), MAX_MESSAGE)
+    return told(str(value or ""))

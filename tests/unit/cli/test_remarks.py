@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 from k8sddp.cli import remarks
+from k8sddp.plan import failures
+from tests.unit.plan.observed import make_ended_pod
 
 RAISED = "rank 0 (pod bad-0-hffhr, node node-a) raised ValueError: bad; batch"
 
@@ -26,6 +30,15 @@ def test_the_jobs_end_is_left_to_the_last_line() -> None:
     """`run` ends with it."""
     assert [] == shown(f"job bad failed: {RAISED}; 6 of 6 attempts used (exit 1)", "job bad complete (exit 0)")
     assert 1 == len(shown("job bad2 complete (exit 0)"))
+
+
+def test_a_remark_in_the_log_is_known_at_the_end_though_it_is_cut_there() -> None:
+    """The names of three files are as long as they like."""
+    memory = remarks.Remarks("bad")
+    long = "files end with the pod: " + "checkpoint  of  epoch " * 20
+    memory.take(f"[k8sddp] {long}")
+    message = json.dumps({"schema": 1, "outcome": "complete", "remarks": [long, "another"]})
+    assert [True, False] == [memory.were_said(one) for one in failures.remarks([make_ended_pod(0, message=message)])]
 
 
 def test_a_wait_is_told_once() -> None:
