@@ -19,10 +19,11 @@ FIELD_MANAGER: Final = f"{constants.FIELD_MANAGER}-first-failure"  # owns this f
 def first_failure(job: Manifest, status: JobStatus) -> Manifest | None:
     """Return what to apply to `job` to say why it failed, None where it did not, or says so already.
 
-    The uid keeps a namesake that came later from being marked.
+    A namesake that has come since `status` was seen is not marked; the uid keeps out one that comes before the apply.
     """
     told = (job["metadata"].get("annotations") or {}).get(constants.ANNOTATION_FIRST_FAILURE)
-    if not status.finished or status.first_failure in ("", told):
+    is_it = job["metadata"].get("uid") == status.uid
+    if not is_it or not status.finished or status.first_failure in ("", told):
         return None
     return {
         "apiVersion": job["apiVersion"],

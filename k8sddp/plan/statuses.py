@@ -45,6 +45,7 @@ class JobStatus:
     """What there is to know about one job; times are in seconds."""
 
     name: str
+    uid: str  # of the Job: another one may have its name by now
     state: str  # Incomplete, Suspended, Pending, Starting, Running, Restarting, Completing, Failing, ...
     ready: int  # nodes that take part in an attempt, or have done their part
     nnodes: int
@@ -94,6 +95,7 @@ def status(
     done = sum(node.state == "Complete" or pod_facts.is_ready(newest[node.node_rank]) for node in nodes if node.pod)
     return JobStatus(
         name=job["metadata"]["name"],
+        uid=str(job["metadata"].get("uid", "")),
         state=state,
         ready=nnodes if state == "Complete" else done,
         nnodes=nnodes,

@@ -31,10 +31,11 @@ def test_the_sentence_is_written_on_the_job_that_was_seen() -> None:
 
 
 def test_it_is_written_once_and_only_at_the_end() -> None:
-    """A Job that says so already, one that is complete, one that still ends."""
+    """A Job that says so already, one that is complete, one that still ends, one that has come since."""
     job = make_job(conditions={"Failed": "PodFailurePolicy"})
     job["metadata"]["uid"] = "u-1"
     assert note(job, first_failure="") is None
     assert note(job, state="Failing") is None
+    assert note(job, uid="u-0") is None
     job["metadata"].setdefault("annotations", {})["k8sddp.dev/first-failure"] = f"{RAISED} (exit code 1)"
     assert note(job) is None
