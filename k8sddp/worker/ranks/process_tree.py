@@ -193,6 +193,10 @@ def _parent(pid: str) -> int:
             text = file.read()
     except (FileNotFoundError, ProcessLookupError):
         return 0
+    except PermissionError:
+        if os.stat("/proc/" + pid).st_uid == os.geteuid():
+            raise
+        return 0  # another user's, where /proc is mounted with hidepid=1
     return int(text[text.rindex(b")") + 2 :].split(None, 2)[1])  # the name in parentheses may hold anything
 
 

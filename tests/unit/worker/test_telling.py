@@ -9,6 +9,7 @@ import json
 import os
 import select
 import signal
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,16 @@ def test_nothing_is_taken_for_ended_that_cannot_be_seen(number: int) -> None:
     process_tree.end(events, lambda sweep: (found.append(sweep), events.stop(0)))
     events.run()
     assert [((), frozenset({pid}))] == found
+
+
+def test_processes_of_others_may_be_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a shared machine whose /proc is mounted with hidepid=1 their files cannot be read (fs/proc/base.c: EPERM)."""
+    monkeypatch.setattr(builtins, "open", failing(errno.EPERM, only=lambda path, *_: path == "/proc/1/stat")(open))
+    monkeypatch.setattr(os, "geteuid", lambda: os.stat("/proc/1").st_uid + 1)  # noqa: PTH116
+    child = subprocess.Popen(["sleep", "100"])
+    assert child.pid in process_tree.descendants(os.getpid())
+    child.kill()
+    child.wait()
 
 
 @pytest.mark.parametrize("number", ERRORS)
