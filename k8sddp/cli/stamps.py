@@ -36,11 +36,11 @@ class Stamps:
     def take(self, line: bytes) -> bytes:
         """Return a line without its stamp, which counts for what is shown next."""
         found = _STAMP.match(line)
-        if found is None:
+        moment = _moment(found) if found else None
+        if found is None or moment is None:
             self._prefix = ""
             return line
         self._is_quiet = False
-        moment = _moment(found)
         self._prefix = f"{_text(moment)} " if self._is_shown else ""
         if self._attached is not None and moment < self._attached:
             self._past = True
@@ -72,9 +72,13 @@ class Stamps:
         self._attached = None
 
 
-def _moment(found: re.Match[bytes]) -> datetime:
+def _moment(found: re.Match[bytes]) -> datetime | None:
+    """Return the moment of a stamp, None where the calendar or the clock has no such."""
     whole, fraction, zone = (part.decode() if part else "" for part in found.groups())
-    return datetime.fromisoformat(f"{whole}.{fraction[:6]:0<6}{'+00:00' if zone == 'Z' else zone}")
+    try:
+        return datetime.fromisoformat(f"{whole}.{fraction[:6]:0<6}{'+00:00' if zone == 'Z' else zone}")
+    except ValueError:
+        return None
 
 
 def _text(moment: datetime) -> str:

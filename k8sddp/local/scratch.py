@@ -42,14 +42,16 @@ def places(*, machine: machines.Machine, work_dir: Path, job: str, alone: bool =
     temporary = _writable(machine.temporary)
     with contextlib.ExitStack() as stack:
         volumes = _hold(stack, work_dir.absolute(), job, alone=alone)
-        scratch = _short_folder(temporary)
+        with _writing("name another temporary folder in TMPDIR", path=temporary):
+            scratch = _short_folder(temporary)
         stack.callback(shutil.rmtree, scratch, ignore_errors=True)
         link = _short_link(machine, scratch)
         if link is not None:
             stack.callback(link.unlink, missing_ok=True)
         memory = scratch / "memory"
         if machine.shared_memory is not None:
-            memory = Path(tempfile.mkdtemp(prefix="k8sddp-", dir=machine.shared_memory))
+            with _writing("make room in it", path=machine.shared_memory):
+                memory = Path(tempfile.mkdtemp(prefix="k8sddp-", dir=machine.shared_memory))
         stack.callback(shutil.rmtree, memory, ignore_errors=True)
         stack.callback(_tidy, volumes)
         yield pods.Places(scratch=scratch, memory=memory, volumes=volumes, files=volumes / FILES, link=link)
@@ -58,18 +60,22 @@ def places(*, machine: machines.Machine, work_dir: Path, job: str, alone: bool =
 def prepare(layout: Sequence[pods.LocalPod]) -> None:
     """Make the folders and write the files of all pods.
 
-    Raises LocalError where the work folder cannot be written.
+    Raises LocalError where the work folder or the temporary folder cannot be written.
     """
     for pod in layout:
-        pod.folders.scratch.mkdir(parents=True, exist_ok=True)
+        with _writing("name another temporary folder in TMPDIR", path=pod.folders.scratch):
+            pod.folders.scratch.mkdir(parents=True, exist_ok=True)
         for mount in pod.mounts:
             if mount.kept and not mount.shared and mount.folder.is_relative_to(pod.folders.kept):
                 shutil.rmtree(mount.folder, ignore_errors=True)
-            _make(mount.folder)
+            with _writing("name another folder with --work-dir", path=mount.folder):
+                mount.folder.mkdir(parents=True, exist_ok=True)
             for path, contents in mount.files.items():
-                _make(path.parent)
-                path.write_bytes(contents)
-        pod.cwd.mkdir(parents=True, exist_ok=True)
+                with _writing("name another temporary folder in TMPDIR", path=path):
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(contents)
+        with _writing("name another folder with --work-dir", path=pod.cwd):
+            pod.cwd.mkdir(parents=True, exist_ok=True)
 
 
 def begin(volumes: Path) -> None:
@@ -100,13 +106,13 @@ def kept(layout: Sequence[pods.LocalPod]) -> Mapping[str, Path]:
     }
 
 
-def _make(folder: Path) -> None:
+@contextmanager
+def _writing(remedy: str, *, path: Path) -> Iterator[None]:
+    """Turn what keeps the block from writing `path` (a full disk) into a LocalError with a remedy."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        yield
     except OSError as error:
-        raise errors.LocalError(
-            f"{error.filename or folder}: cannot be written ({error.strerror}); name another folder with --work-dir"
-        ) from error
+        raise errors.LocalError(f"{error.filename or path}: cannot be written ({error.strerror}); {remedy}") from error
 
 
 def _tidy(volumes: Path) -> None:

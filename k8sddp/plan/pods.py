@@ -190,6 +190,7 @@ def moment(timestamp: object) -> datetime | None:
     if not isinstance(timestamp, str) or not timestamp:
         return None
     try:
-        return datetime.fromisoformat(timestamp.replace("Z", "+00:00"))
+        found = datetime.fromisoformat(timestamp.replace("Z", "+00:00"))
     except ValueError:
         return None
+    return found if found.tzinfo else None

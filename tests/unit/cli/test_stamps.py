@@ -34,6 +34,8 @@ def shown(capfd: pytest.CaptureFixture[str], clock: stamps.Stamps, *lines: bytes
         (b"2026-11-24T17:30:00.1+05:30 epoch 1", "2026-11-24T12:00:00.100Z epoch 1"),
         (b"2026-11-24T12:00:00Z", "2026-11-24T12:00:00.000Z "),
         (b"no stamp", "no stamp"),
+        (b"2026-11-31T12:00:00Z of a rank", "2026-11-31T12:00:00Z of a rank"),
+        (b"2026-11-24T12:00:00+99:00 of a rank", "2026-11-24T12:00:00+99:00 of a rank"),
     ],
 )
 def test_a_stamp_is_shown_in_utc_to_the_millisecond(

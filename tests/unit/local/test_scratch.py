@@ -101,6 +101,24 @@ def test_a_work_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     assert ["wd"] == [path.name for path in tmp_path.iterdir()]
 
 
+def test_a_temporary_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    """A disk that has become full is no bug of k8sddp; here a file is in the way."""
+    machine = make_machine(temporary=tmp_path, shared_memory=tmp_path / "gone", directory=tmp_path)
+    with (
+        pytest.raises(errors.LocalError, match=r"gone.*cannot be written \(No such file or directory\)"),
+        scratch.places(machine=machine, work_dir=tmp_path / "wd", job="digits"),
+    ):
+        pass
+    machine = make_machine(temporary=tmp_path, shared_memory=None, directory=tmp_path)
+    with scratch.places(machine=machine, work_dir=tmp_path / "wd", job="digits") as places:
+        layout = pods.template([make_job()], machine=machine, places=places, job_uid="uid").first()
+        layout[0].folders.scratch.parent.mkdir(parents=True, exist_ok=True)
+        layout[0].folders.scratch.write_text("a file")
+        with pytest.raises(errors.LocalError, match=r"cannot be written \(.*\).*TMPDIR"):
+            scratch.prepare(layout)
+    assert [] == [path.name for path in tmp_path.iterdir()]
+
+
 def test_a_pods_tmp_has_a_short_path(tmp_path: Path) -> None:
     """A Unix socket's path must stay below 108 bytes, wherever the user's TMPDIR is; nothing of it is left."""
     deep = tmp_path / "deep/deeper/deepest"
