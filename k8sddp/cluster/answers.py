@@ -19,6 +19,7 @@ from k8sddp.manifest import Manifest
 from k8sddp.worker.contract import wording
 
 MAX_TEXT: Final = 300
+MAX_WAIT: Final = 10**9  # seconds, as long as for ever
 MAX_FOREIGN: Final = 60  # characters shown of an answer that is nobody's we know
 
 
@@ -275,11 +276,11 @@ def _root(fault: BaseException) -> BaseException:
 def retry_after(headers: Mapping[str, str], body: bytes) -> float | None:
     """Return the seconds after which the server wants to be asked again, None where it does not say."""
     text = headers.get("Retry-After", "")
-    if text.isdigit():
-        return float(text)
     details = _status_object(body).get("details")
     seconds = details.get("retryAfterSeconds") if isinstance(details, Mapping) else None
-    return float(seconds) if isinstance(seconds, int) and seconds > 0 else None
+    if re.fullmatch("[0-9]{1,9}", text):
+        return float(text)
+    return float(min(seconds, MAX_WAIT)) if isinstance(seconds, int) and seconds > 0 else None
 
 
 def warning_text(header: str) -> str:
@@ -310,7 +311,7 @@ def check_version(version: Manifest, *, target: Target) -> tuple[int, int]:
 def _status_object(body: bytes) -> Mapping[str, Any]:
     try:
         found = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) and found.get("kind") == "Status" else {}
 

@@ -171,6 +171,8 @@ def test_no_answer_says_why_and_where(expected: str, fault: Exception) -> None:
         (2.0, {}, b'{"kind": "Status", "details": {"retryAfterSeconds": 2}}'),
         (None, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, b""),
         (None, {}, b"text"),
+        (None, {"Retry-After": "\u00b2"}, b"[" * 100_000),
+        (1e9, {}, b'{"kind": "Status", "details": {"retryAfterSeconds": 1' + b"0" * 400 + b"}}"),
     ],
 )
 def test_retry_after_is_read_from_header_and_status(expected: float | None, headers: Any, body: bytes) -> None:
