@@ -112,12 +112,20 @@ def check_ours(job: manifest.Manifest) -> None:
 
 
 def shape(job: manifest.Manifest) -> Shape:
-    """Return the nodes and ranks of a job, as its pods are told them."""
-    (container,) = (
-        one for one in job["spec"]["template"]["spec"]["containers"] if one["name"] == constants.CONTAINER_NAME
-    )
-    env = {one["name"]: one.get("value", "") for one in container.get("env") or ()}
-    return Shape(job["metadata"]["name"], int(env[node_env.NNODES]), int(env[node_env.NPROC_PER_NODE]))
+    """Return the nodes and ranks of a job, as its pods are told them.
+
+    Raises RefusedError where they are told nothing.
+    """
+    containers = job["spec"]["template"]["spec"]["containers"]
+    found = [one.get("env") or () for one in containers if one["name"] == constants.CONTAINER_NAME]
+    env = {one["name"]: one.get("value", "") for one in (found[0] if found else ())}
+    try:
+        return Shape(job["metadata"]["name"], int(env[node_env.NNODES]), int(env[node_env.NPROC_PER_NODE]))
+    except (KeyError, ValueError):
+        raise errors.RefusedError(
+            f"{manifest.ref_of(job)} has k8sddp's labels, but its container {constants.CONTAINER_NAME!r} is not told "
+            f"how many ranks there are ({node_env.NNODES}, {node_env.NPROC_PER_NODE}); use kubectl for it"
+        ) from None
 
 
 def _range(noun: str, last: int) -> str:

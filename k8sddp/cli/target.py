@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from k8sddp import cluster
 
 _DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)?")
+MAX_SECONDS: Final = 366 * 86400.0
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 
 
@@ -74,7 +75,10 @@ def seconds(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
         raise click.BadParameter(f"{value!r} is not a duration; write 30s, 5m or 1h")
     if not float(match[1]):
         raise click.BadParameter(f"{value!r} must be longer than zero; write 30s, 5m or 1h")
-    return float(match[1]) * _SECONDS[match[2]]
+    found = float(match[1]) * _SECONDS[match[2]]
+    if found > MAX_SECONDS:  # timers have an end, and so have the numbers in a request
+        raise click.BadParameter(f"{value!r} is longer than a year; write 30s, 5m or 1h")
+    return found
 
 
 def options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -73,6 +73,7 @@ def test_kubectl_plugin_is_shown_as_the_user_typed_it() -> None:
         pytest.param(["render", "a", "-f", "b"], "FILE and -f FILE are given; one is enough", id="two-files"),
         pytest.param(["render", "-o", "toml", "x"], "'toml'", id="choice"),
         pytest.param(["version", "--request-timeout", "soon"], "'soon' is not a duration; write 30s", id="duration"),
+        pytest.param(["logs", "digits", "--since", "99999999999h"], "is longer than a year; write 30s", id="for ever"),
     ],
 )
 def test_wrong_call_is_one_sentence_and_exit_2(words: list[str], message: str) -> None:

@@ -43,3 +43,13 @@ def test_a_job_of_somebody_else_is_refused_by_what_it_lacks(label: str) -> None:
     job["metadata"]["labels"] |= {label: "other"}
     with pytest.raises(errors.RefusedError, match=rf"digits was not made by k8sddp \(it has no label {label}="):
         jobs.check_ours(job)
+
+
+@pytest.mark.parametrize("env", [None, [], [{"name": "NNODES", "value": "two"}]])
+def test_a_job_that_only_has_our_labels_is_refused(env: list[dict[str, str]] | None) -> None:
+    """Somebody wrote it after ours, or took the container out."""
+    job = make_indexed_job()
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    container |= {"name": "main"} if env is None else {"env": env}
+    with pytest.raises(errors.RefusedError, match=r"digits has k8sddp's labels, .*; use kubectl for it"):
+        jobs.shape(job)
