@@ -61,16 +61,11 @@ def check_words(words: tuple[str, ...]) -> None:
             "there is no module %s, neither in %s nor in this Python: spec.command begins with a script of the code or "
             "image, or with -m and a module" % (words[1], os.getcwd())
         )
-    if not script.startswith("-") and not os.path.isfile(script) and not os.path.isfile(_main_of(script)):
+    if not script.startswith("-") and not any(map(os.path.isfile, (script, os.path.join(script, "__main__.py")))):
         raise PreflightError(
             "the script %s is not in %s: spec.command begins with a script of the code or image, or with -m"
             % (script, os.getcwd())
         )
-
-
-def _main_of(folder: str) -> str:
-    """Return what Python runs when it is given a folder."""
-    return os.path.join(folder, "__main__.py")
 
 
 def _is_importable(name: str) -> bool:

@@ -113,13 +113,7 @@ def history(value: object) -> tuple[Entry, ...]:
                     counted if isinstance(counted, bool) else None,
                     one["message"],
                     kind=kind if isinstance(kind, str) else "",
-                    rank=_number(one.get("rank")),
-                    node_rank=_number(one.get("node_rank")),
-                    exit_code=_number(one.get("exit_code")),
+                    **{name: one[name] for name in ("rank", "node_rank", "exit_code") if type(one.get(name)) is int},
                 )
             )
     return tuple(found[-HISTORY:])
-
-
-def _number(value: object) -> Optional[int]:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -93,7 +93,8 @@ def words(failure: root_cause.Failure, *, lasted: float) -> str:
     if failure.kind == "exception":
         text = failure.exception or ""
     elif failure.kind == "exit":
-        text = "%s: %s" % (failure.exit_code, root_cause.last_line(failure)) if root_cause.last_line(failure) else ""
+        last = root_cause.last_line(failure)
+        text = "%s: %s" % (failure.exit_code, last) if last else ""
     else:
         return ""
     return _ADDRESS.sub("0x", text)

@@ -162,14 +162,9 @@ def record_exception(
     index = getattr(value, "error_index", None) if _state["rank"] is None else None
     child = getattr(value, "error_pid", getattr(value, "pid", None))  # torch 2.4 says pid
     if isinstance(index, int) and isinstance(child, int):
-        emit(
-            "child",
-            index=index,
-            child_pid=child,
-            exit_code=getattr(value, "exit_code", None),
-            exception=None if hasattr(value, "exit_code") else _last_line(str(value)),
-            traceback=None if hasattr(value, "exit_code") else str(value),
-        )
+        code, said = getattr(value, "exit_code", None), str(value)
+        words = {"exception": _last_line(said), "traceback": said} if code is None else {}
+        emit("child", index=index, child_pid=child, exit_code=code, **words)
         return
     emit("exception", exception=text, traceback=lines, origin=origin)
     path = os.environ.get("TORCHELASTIC_ERROR_FILE")

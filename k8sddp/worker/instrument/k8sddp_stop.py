@@ -3,8 +3,8 @@
 The worker has asked every rank itself, and ends what is left when all have gone or the grace is over. But a launcher
 that sees one rank leave with a code sends SIGTERM and, 30 s later at most, SIGKILL to the others. Stopping the launcher
 (SIGSTOP) instead would stop the store that torchrun's agent of node 0 serves, which a rank may need to save. So its
-signals wait: those of a script's own launcher until the rank has ended by itself; torchrun's agent never gets to them,
-and so does not report on ranks that did as they were asked.
+signals wait: those of a script's own launcher until the process, or the last rank, has ended by itself; torchrun's
+agent never gets to them, and so does not report on ranks that did as they were asked.
 
 An agent that somebody else asks to stop hands that on to its ranks only, and not to their DataLoader workers, without
 which they cannot save: torch signals the whole session of a rank.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 ASKED = "asked"  # in RANK_DIR, made by the worker when the pod is asked to stop, before it asks anybody here
-SAVING = "saving"  # there too, where it asks ranks
+SAVING = "saving"  # there too, while ranks that it has asked live
 ENDS = (signal.SIGTERM, signal.SIGKILL)
 PAUSE = 0.02  # seconds between two looks
 AGENT = "torch.distributed.elastic.multiprocessing.api"
@@ -56,7 +56,7 @@ def is_no_news(kind: type[BaseException]) -> bool:
 
 def _told(name: str) -> bool:
     """Return whether this process is the launcher, and no rank, and the worker has made `name`."""
-    if os.getpid() != _launcher["pid"] or k8sddp_rank._state["rank"] is not None:
+    if os.getpid() != _launcher["pid"] or k8sddp_rank.own_rank() is not None:
         return False
     return os.path.exists(os.path.join(str(_launcher["folder"]), name))
 

@@ -152,11 +152,8 @@ def is_local(host: str) -> bool:
     """Return whether `host` is another machine on every node."""
     import socket
 
-    return host.lower() in LOCAL or host.startswith("127.") or host in (socket.gethostname(), _own_address())
-
-
-def _own_address() -> str:
-    return os.environ.get("K8SDDP_POD_IP", "")
+    own = (*LOCAL, socket.gethostname().lower(), os.environ.get("K8SDDP_POD_IP", ""))
+    return host.lower() in own or host.startswith("127.")
 
 
 def _host(method: str) -> str:

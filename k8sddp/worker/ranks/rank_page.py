@@ -14,8 +14,6 @@ from typing import NamedTuple, Optional
 from k8sddp.worker.instrument import k8sddp_words as words
 
 _LAYOUT = struct.Struct("=%dQ" % words.WORDS)
-
-
 _BEFORE = {words.JOINING: "joining", words.JOINED: "joined"}  # the first step
 
 
