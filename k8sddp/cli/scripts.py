@@ -19,6 +19,7 @@ _TOOLS: Final = frozenset(
     {"torch", "coverage", "debugpy", "viztracer", "scalene", "memray", "line_profiler", "kernprof", "memory_profiler"}
     | {"pyinstrument", "pudb", "ipdb", "mpi4py", "ddtrace"}
 )
+ALIKE: Final = 0.8  # of difflib: `trian.py` is meant for `train.py`, `eval.py` is not
 _ELF: Final = b"\x7fELF"
 
 
@@ -66,9 +67,14 @@ def _missing(path: Path, what: str, near: Sequence[str], *, there: bool, ignore_
 
 
 def _near(name: str, files: Collection[str]) -> Sequence[str]:
-    """Return the files that end like `name`, the nearest to the top first."""
+    """Return the files that end like `name`, the nearest to the top first; else those that are written alike."""
+    import difflib
+
     found = [file for file in files if file.endswith(f"/{name}")] or list(_same_name(name, files))
-    return sorted(found, key=lambda file: (file.count("/"), file))
+    alike = [file for file in files if file.endswith(".py")]
+    return sorted(found, key=lambda file: (file.count("/"), file)) or difflib.get_close_matches(
+        name, alike, n=1, cutoff=ALIKE
+    )
 
 
 def _same_name(name: str, files: Collection[str]) -> Iterator[str]:

@@ -62,6 +62,10 @@ def test_what_is_there_or_is_the_images_is_taken(command):
             "train.py, which does not travel with code (the code folder lacks it); did you mean [pkg/train.py]?",
         ),
         (
+            ["pkg/trian.py"],
+            "pkg/trian.py, which does not travel with code (the code folder lacks it); did you mean [pkg/train.py]?",
+        ),
+        (
             ["job.py"],
             "job.py, which does not travel with code (the code folder lacks it); did you mean [src/deep/job.py]?",
         ),
