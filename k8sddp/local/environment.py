@@ -59,6 +59,8 @@ def of_container(job: Manifest, who: Identity, *, hostname: str, job_uid: str) -
             env[entry["name"]] = container_env.expand(entry.get("value") or "", env)
         elif path in fields:
             env[entry["name"]] = fields[path]
+        elif entry["name"] == node_env.EPHEMERAL_LIMIT:
+            continue  # no kubelet looks after this machine's disk
         else:
             source = path or ", ".join(entry["valueFrom"])
             raise errors.LocalError(

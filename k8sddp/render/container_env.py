@@ -70,7 +70,11 @@ def entries(job: specs.DDPJob, *, code_digest: str, code_config_map: str) -> tup
     ours = [
         {"name": name, "value": escape(value)} for name, value in _values(job, code_digest, code_config_map).items()
     ]
-    downward = [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in DOWNWARD.items()]
+    downward: list[dict[str, Any]] = [
+        {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in DOWNWARD.items()
+    ]
+    disk = {"containerName": constants.CONTAINER_NAME, "resource": "limits.ephemeral-storage", "divisor": "1"}
+    downward.append({"name": node_env.EPHEMERAL_LIMIT, "valueFrom": {"resourceFieldRef": disk}})
     users = [{"name": name, "value": escape(value)} for name, value in job.spec.env.items()]
     return (*ours, *downward, *users)
 

@@ -104,10 +104,10 @@ class Driver:
             self._sink.say("%s: stopping" % name)
             self._act(self._member.asked_to_stop(name))
             return
-        leave = storage.look(self._node.volumes, self._sink.written, grace=self._node.grace_period)
+        node = self._node
+        leave = storage.look(node.volumes, self._sink.written, grace=node.grace_period, limit=node.ephemeral_limit)
         fault = None
         if leave.why:
-            node = self._node
             fault = root_cause.Failure("evicted", node.node_rank, node.pod_name, node.kube_node, detail=leave.why)
         self._sink.say("%s: stopping%s" % (name, ": " + leave.why if fault else ""))
         self._stay_until = self._events.now() + leave.linger

@@ -2,9 +2,9 @@
 
 The kubelet asks such a pod to stop as it would ask one that it drains, with a second of grace and without a word why,
 and sets no condition on it. So the worker looks for itself when it is asked to stop: an emptyDir with a sizeLimit that
-holds more makes a failure, which counts and is named. What the worker cannot see (a LimitRange's ephemeral storage, its
-log included, or files that have gone since the kubelet looked) it leaves to the kubelet: a pod that has written
-anything lingers until that second is over, and is killed, which the Job counts too; a drained pod has time enough.
+holds more, or all of them and the log more than a LimitRange allows, makes a failure, which counts and is named. What
+the worker cannot see (files that have gone since) it leaves to the kubelet: a pod that has written anything lingers
+until that second is over, and is killed, which the Job counts too; a drained pod has time enough.
 """
 
 from __future__ import annotations
@@ -37,12 +37,21 @@ class Leave(NamedTuple):
     linger: float
 
 
-def look(volumes: Sequence[tuple[str, str, int]], written: int, *, grace: float) -> Leave:
-    """Return how to leave a pod with these volumes that has `written` so many bytes of log."""
+def look(volumes: Sequence[tuple[str, str, int]], written: int, *, grace: float, limit: int = 0) -> Leave:
+    """Return how to leave a pod with these volumes that has `written` so many bytes of log; `limit` is for all."""
     known = [Volume(*one) for one in volumes]
     over = full(known)
     if over:
         return Leave(sentence(over), 0.0)
+    deadline, used = time.monotonic() + WALK_LIMIT, written
+    for volume in known if limit else ():
+        used += held(volume.path, enough=limit - used, late=lambda: time.monotonic() >= deadline)
+    if limit and used > limit:
+        return Leave(
+            "the pod holds more than the %s of ephemeral storage that a LimitRange allows it, so Kubernetes evicts it: "
+            "raise that, or use a claim" % size(limit),
+            0.0,
+        )
     return Leave("", min(LINGER, grace / 2) if written > NOTHING or writes(known) else 0.0)
 
 

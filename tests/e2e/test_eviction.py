@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from k8sddp import manifest
 from tests.e2e import jobs
-from tests.e2e.users import User
+from tests.e2e.users import User, eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -33,7 +34,7 @@ def end(user: User, tmp_path: Path, name: str, **spec: Any) -> str:
         tmp_path, name, FILLS, image=user.cluster.image, restart={"maxAttempts": 2}, launcher="direct", **spec
     )
     assert 0 == user.k8sddp("apply", str(file)).code
-    user.kubectl("wait", "--for=condition=Failed", "--timeout=400s", f"job/{name}")
+    eventually(lambda: user.object("job", name), lambda job: manifest.condition(job, "Failed"), seconds=400)
     return user.k8sddp("get", name).out
 
 
@@ -45,9 +46,10 @@ def test_a_volume_over_its_limit_counts_and_is_named(user: User, tmp_path: Path)
     assert 2 == len(user.pods("fills-scratch"))
 
 
-def test_an_eviction_that_the_worker_cannot_foresee_counts(user: User, tmp_path: Path) -> None:
-    """A LimitRange that the job does not name: the pod outlives the second of grace, is killed, and counts."""
+def test_a_pod_over_a_limit_range_counts_and_is_named(user: User, tmp_path: Path) -> None:
+    """A limit that the job does not name reaches the worker by the downward API, and ends the job as one of its own."""
     scope = ("--namespace", user.namespace)
     user.cluster.kubectl(*scope, "create", "--filename=-", stdin=json.dumps(LIMIT))
     said = end(user, tmp_path, "fills-tmp", command=["main.py", "/tmp"])
-    assert "exceeds the total limit of containers 8Mi" in said
+    assert "holds more than the 8 MiB of ephemeral storage that a LimitRange allows it" in said
+    assert 2 == len(user.pods("fills-tmp"))

@@ -33,7 +33,7 @@ def test_digits_trains_on_two_kube_nodes_as_well_as_here(user: User, tmp_path: P
     user.await_condition("digits", "Complete")
     shown = user.kubectl("logs", user.pod("digits", 0)["metadata"]["name"])
     assert f"[rank 0] test accuracy {accuracy}, model saved to /model/digits.pt" in shown
-    assert ["digits", "Complete", "0/2"] == user.k8sddp("get", "digits").out.splitlines()[1].split()[:3]
+    assert ["digits", "Complete", "2/2"] == user.k8sddp("get", "digits").out.splitlines()[1].split()[:3]
 
     here = user.k8sddp("run", "--local", str(file), "--work-dir", str(tmp_path / "work"))
     (local,) = ACCURACY.findall(here.out.replace("[rank 0] ", ""))

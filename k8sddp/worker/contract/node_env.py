@@ -23,6 +23,7 @@ GPUS = "K8SDDP_GPUS"  # per node, 0 without
 CPUS = "K8SDDP_CPUS"  # per node, a decimal number; empty without a request
 CODE_DIGEST = "K8SDDP_CODE_DIGEST"  # of what the job was made with; empty without code, and for the user's ConfigMap
 CODE_CONFIG_MAP = "K8SDDP_CODE_CONFIG_MAP"  # the name of the one that holds the code, for messages; empty without
+EPHEMERAL_LIMIT = "K8SDDP_EPHEMERAL_LIMIT"  # bytes of the Kubernetes Node's disk, a LimitRange's or all; 0: unknown
 VOLUMES = "K8SDDP_VOLUMES"  # emptyDirs on disk, a JSON list of [name, mountPath, sizeLimit in bytes or 0]
 
 # Who this pod is (downward API)
@@ -107,6 +108,7 @@ class NodeEnv(NamedTuple):
     cpus: float  # 0.0 where the job names none
     code_digest: str
     volumes: Tuple[Tuple[str, str, int], ...]
+    ephemeral_limit: int
     code_config_map: str
     namespace: str
     pod_name: str
@@ -157,6 +159,7 @@ def parse(environ: Mapping[str, str]) -> NodeEnv:
         cpus=_number(environ, CPUS, problems),
         code_digest=environ.get(CODE_DIGEST, ""),
         volumes=_volumes(environ, problems),
+        ephemeral_limit=_integer(environ, EPHEMERAL_LIMIT, problems, minimum=0, default="0"),
         code_config_map=environ.get(CODE_CONFIG_MAP, ""),
         namespace=_text(environ, NAMESPACE, problems),
         pod_name=_text(environ, POD_NAME, problems),

@@ -73,6 +73,7 @@ def test_worker_reads_the_environment_that_is_rendered():
         "metadata.labels['batch.kubernetes.io/controller-uid']": "5b0c",
         "metadata.annotations['batch.kubernetes.io/job-index-failure-count']": "2",
         "metadata.annotations['batch.kubernetes.io/job-index-ignored-failure-count']": "5",
+        "limits.ephemeral-storage": "8388608",
     }
     container = jobs.make_container(
         nnodes=3,
@@ -86,13 +87,14 @@ def test_worker_reads_the_environment_that_is_rendered():
     environ = {
         variable["name"]: variable["value"]
         if "value" in variable
-        else fields[variable["valueFrom"]["fieldRef"]["fieldPath"]]
+        else fields[variable["valueFrom"].get("fieldRef", {}).get("fieldPath", "limits.ephemeral-storage")]
         for variable in container["env"]
     }
     expected = node_env.NodeEnv(
         job="digits", nnodes=3, nproc_per_node=4, backend="gloo", launcher="direct", port=2000, join_timeout=120.0,
         max_attempts=7, fail_on=(3, 137), retry_on=(64,),
         volumes=(("k8sddp-tmp", "/tmp", 0), ("k8sddp-work", "/k8sddp/work", 0)),
+        ephemeral_limit=8 << 20,
         grace_period=30.0, gpus=0, cpus=2.5, code_digest=jobs.CODE.digest, code_config_map="digits-code",
         namespace="ml",
         pod_name="digits-1-x7k2p", pod_ip="10.0.0.7", kube_node="node-b", node_rank=1, job_uid="5b0c", failure_count=2,

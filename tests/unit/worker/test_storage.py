@@ -71,6 +71,23 @@ def test_a_pod_leaves_with_the_fault_that_it_is_evicted_for(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
+    ("limit", "log", "over"),
+    [
+        pytest.param(4 * MIB, 0, False, id="under"),
+        pytest.param(2 * MIB, 0, True, id="both volumes"),
+        pytest.param(4 * MIB, 2 * MIB, True, id="with the log"),
+        pytest.param(0, 100 * MIB, False, id="unknown"),
+    ],
+)
+def test_all_volumes_and_the_log_count_against_a_limit_range(tmp_path: Path, limit: int, log: int, over: bool) -> None:
+    """None of them has a limit of its own, and together they are too much."""
+    write(tmp_path / "a" / "file", MIB + MIB // 2)
+    write(tmp_path / "b" / "file", MIB + MIB // 2)
+    volumes = [("a", str(tmp_path / "a"), 0), ("b", str(tmp_path / "b"), 0)]
+    assert over == ("a LimitRange allows it" in storage.look(volumes, log, grace=30.0, limit=limit).why)
+
+
+@pytest.mark.parametrize(
     ("size", "log", "grace", "linger"),
     [
         pytest.param(0, 0, 30.0, 0.0, id="nothing written"),
