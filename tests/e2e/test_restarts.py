@@ -93,7 +93,7 @@ def completes(run: Running, name: str, *, seconds: float = LIMIT) -> None:
         pytest.param("segfault", breaking.SEGFAULT, marks=on_request),
         ("launcher", breaking.KILLED),
         pytest.param("leave", breaking.LEFT_EARLY, marks=on_request),
-        pytest.param("hoard", breaking.KILLED, marks=on_request),
+        pytest.param("hoard", "ran out of memory (OOMKilled, limit 1536Mi)", marks=on_request),
     ],
     ids=["raises", "is killed", "segfaults", "loses its torchrun", "exits with 0 early", "runs out of memory"],
 )
