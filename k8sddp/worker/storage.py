@@ -43,16 +43,17 @@ def look(volumes: Sequence[tuple[str, str, int]], written: int, *, grace: float,
     over = full(known)
     if over:
         return Leave(sentence(over), 0.0)
-    deadline, used = time.monotonic() + WALK_LIMIT, written
-    for volume in known if limit else ():
-        used += held(volume.path, enough=limit - used, late=lambda: time.monotonic() >= deadline)
-    if limit and used > limit:
+    deadline, sizes = time.monotonic() + WALK_LIMIT, [written]
+    for volume in known:
+        enough = limit - sum(sizes) if limit else NOTHING
+        sizes.append(held(volume.path, enough=enough, late=lambda: time.monotonic() >= deadline))
+    if limit and sum(sizes) > limit:
         return Leave(
             "the pod holds more than the %s of ephemeral storage that a LimitRange allows it, so Kubernetes evicts it: "
             "raise that, or use a claim" % size(limit),
             0.0,
         )
-    return Leave("", min(LINGER, grace / 2) if written > NOTHING or writes(known) else 0.0)
+    return Leave("", min(LINGER, grace / 2) if max(sizes) > NOTHING else 0.0)
 
 
 def full(volumes: Iterable[Volume], *, now: Callable[[], float] = time.monotonic) -> Optional[Volume]:
@@ -62,12 +63,6 @@ def full(volumes: Iterable[Volume], *, now: Callable[[], float] = time.monotonic
         if volume.limit and held(volume.path, enough=volume.limit, late=lambda: now() >= deadline) > volume.limit:
             return volume
     return None
-
-
-def writes(volumes: Iterable[Volume], *, now: Callable[[], float] = time.monotonic) -> bool:
-    """Return whether the volumes hold enough to be evicted for."""
-    deadline = now() + WALK_LIMIT
-    return any(held(volume.path, enough=NOTHING, late=lambda: now() >= deadline) > NOTHING for volume in volumes)
 
 
 def sentence(volume: Volume) -> str:
