@@ -19,7 +19,7 @@ from k8sddp.worker.contract import node_env
 from k8sddp.worker.net import loop
 from k8sddp.worker.ranks import attempt, process_tree, rank_output, reports, shm
 from k8sddp.worker.ranks.launcher import rank_env
-from tests.unit.worker import gangs, workers
+from tests.unit.worker import gangs, serving, workers
 
 LIMIT = 20.0  # seconds; only reached by a test that fails
 
@@ -95,18 +95,7 @@ class Node:
 
     def run_until(self, condition: Callable[[], bool]) -> None:
         """Serve the loop until `condition` holds."""
-        deadline = time.monotonic() + LIMIT
-
-        def look() -> None:
-            if condition() or time.monotonic() > deadline:
-                self.events.stop(0)
-            else:
-                self.events.after(0.005, look)
-
-        self.events._result = None
-        look()
-        self.events.run()
-        assert condition(), f"it did not happen: {self.told}, {self.text()}"
+        serving.until(self.events, condition, limit=LIMIT, said=lambda: f"{self.told}, {self.text()}")
 
     def wait(self, seconds: float) -> None:
         """Serve the loop for so long."""

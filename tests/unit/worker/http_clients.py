@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Callable, Mapping
 
 from k8sddp.worker.net import http_server, loop
+from tests.unit.worker import serving
 
 LIMIT = 20.0  # seconds; only reached by a test that fails
 
@@ -82,18 +82,7 @@ class Served:
 
     def run_until(self, condition: Callable[[], bool]) -> None:
         """Serve the loop until `condition` holds."""
-        deadline = time.monotonic() + LIMIT
-
-        def look() -> None:
-            if condition() or time.monotonic() > deadline:
-                self.events.stop(0)
-            else:
-                self.events.after(0.002, look)
-
-        self.events._result = None
-        look()
-        self.events.run()
-        assert condition(), f"it did not happen; said: {self.said}"
+        serving.until(self.events, condition, limit=LIMIT, said=lambda: str(self.said))
 
     def answer(self, request: bytes) -> Client:
         """Return the client of one request when it has been answered."""
