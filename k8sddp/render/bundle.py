@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from k8sddp import constants, errors
 
+from . import stripping
+
 if TYPE_CHECKING:
     from importlib.abc import Traversable  # importlib.resources.abc is not in Python 3.10
 
@@ -87,7 +89,7 @@ def worker_zip() -> bytes:
 def _worker_files() -> Iterator[CodeFile]:
     package = importlib.resources.files("k8sddp")
     yield CodeFile("__main__.py", _MAIN)
-    yield CodeFile("k8sddp/__init__.py", package.joinpath("__init__.py").read_bytes())
+    yield CodeFile("k8sddp/__init__.py", _source(package.joinpath("__init__.py")))
     yield from _modules(package.joinpath("worker"), "k8sddp/worker")
 
 
@@ -97,7 +99,11 @@ def _modules(folder: Traversable, name: str) -> Iterator[CodeFile]:
         if entry.is_dir():
             yield from _modules(entry, path)
         elif entry.name.endswith(".py"):
-            yield CodeFile(path, entry.read_bytes())
+            yield CodeFile(path, _source(entry))
+
+
+def _source(module: Traversable) -> bytes:
+    return stripping.strip(module.read_bytes().decode()).encode()
 
 
 def _zip(files: Sequence[CodeFile]) -> bytes:
