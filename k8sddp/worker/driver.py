@@ -16,7 +16,7 @@ from typing import Optional, Union
 from . import leftovers, readiness, root_cause, status, storage
 from .contract import exit_codes, node_env
 from .contract import verdict as verdicts
-from .gang import coordinator, member, messages, plan, retrying, roster
+from .gang import coordinator, effects, member, messages, plan, retrying, roster
 from .net import dialer, loop, loopback, master_ports, names, server
 from .ranks import attempt, process_tree, rank_output, reports, shm
 from .ranks.launcher import rank_env
@@ -188,21 +188,21 @@ class Driver:
 
     # Effects ------------------------------------------------------------------------------------------------------
 
-    def _act(self, effects: Sequence[Union[member.Effect, coordinator.Effect]]) -> None:
-        for effect in effects:
-            if isinstance(effect, member.Tell):
+    def _act(self, todo: Sequence[effects.Effect]) -> None:
+        for effect in todo:
+            if isinstance(effect, effects.Tell):
                 self._node_0.send(effect.message)
-            elif isinstance(effect, member.Dial):
+            elif isinstance(effect, effects.Dial):
                 self._node_0.dial()
-            elif isinstance(effect, member.Launch):
+            elif isinstance(effect, effects.Launch):
                 self._launch(effect.attempt)
-            elif isinstance(effect, member.EndRanks):
+            elif isinstance(effect, effects.EndRanks):
                 self._end_ranks(grace=effect.grace)
-            elif isinstance(effect, member.Exit):
+            elif isinstance(effect, effects.Exit):
                 self._exit(effect.verdict, effect.code)
-            elif isinstance(effect, coordinator.Send):
+            elif isinstance(effect, effects.Send):
                 self._send(effect.peer, effect.message)
-            elif isinstance(effect, coordinator.Close):
+            elif isinstance(effect, effects.Close):
                 if self._server:
                     self._server.close(effect.peer)
             else:

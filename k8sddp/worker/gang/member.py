@@ -13,55 +13,18 @@ once. Only the coordinator's word lets a member end with 0.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Optional, Union
+from typing import Optional
 
 from k8sddp.worker import root_cause
 from k8sddp.worker.contract import exit_codes
 from k8sddp.worker.contract import verdict as verdicts
 
 from . import memory, messages
+from .effects import Dial, Effect, EndRanks, Exit, Launch, Note, Tell
 
 QUIET = 2  # seconds of waiting that are no news to who has just joined
 
 SEEKING, WAITING, RUNNING, ENDING, LEAVING = "seeking", "waiting", "running", "ending", "leaving"
-
-
-class Tell(NamedTuple):
-    """Send `message` to the coordinator."""
-
-    message: messages.Message
-
-
-class Dial(NamedTuple):
-    """Look for the coordinator (again)."""
-
-
-class Launch(NamedTuple):
-    """Start the ranks of this node."""
-
-    attempt: messages.Attempt
-
-
-class EndRanks(NamedTuple):
-    """End every process of this node, after a SIGTERM and the grace period if `grace`; then call `ranks_ended`."""
-
-    grace: bool
-
-
-class Note(NamedTuple):
-    """Tell the log."""
-
-    text: str
-
-
-class Exit(NamedTuple):
-    """Record `verdict` and leave with `code`."""
-
-    verdict: verdicts.Verdict
-    code: int
-
-
-Effect = Union[Tell, Dial, Launch, EndRanks, Note, Exit]
 
 
 class Member:

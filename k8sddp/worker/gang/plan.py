@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from . import retrying
+from . import messages, retrying
 
 
 class Plan(NamedTuple):
@@ -19,3 +19,26 @@ class Plan(NamedTuple):
     rules: retrying.Rules
     grace_period: float
     usable: Callable[[int], bool]  # whether a port is free on node 0
+
+
+def terms(
+    asked: Plan,
+    own: messages.Join,
+    number: int,
+    *,
+    port: int,
+    spent: int,
+    history: Sequence[Mapping[str, object]],
+) -> messages.Attempt:
+    """Return what the members are told when an attempt starts; `own` is the coordinator's."""
+    return messages.Attempt(
+        number,
+        asked.master_addr,
+        port,
+        "%s-%d-%s" % (asked.job, number, asked.token),
+        own.pod,
+        own.kube_node,
+        own.failure_count,
+        spent,
+        history,
+    )

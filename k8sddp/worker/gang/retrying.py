@@ -63,6 +63,28 @@ class Decision(NamedTuple):
 AGAIN = Decision(False)
 
 
+class Retrying:
+    """Whether another attempt follows, from one attempt to the next: what it remembers are the last one's words."""
+
+    def __init__(self, rules: Rules, *, max_attempts: int) -> None:
+        self._rules = rules
+        self._max_attempts = max_attempts
+        self._before, self._words = "", ""  # what failed before any step in the attempt before, and in this one
+
+    def begin(self) -> None:
+        """Take note that an attempt starts; of one that was disrupted nobody knows how far it came."""
+        self._before, self._words = self._words, ""
+
+    def final(self, cause: root_cause.Failure, *, lasted: float, spent: int) -> Optional[root_cause.Failure]:
+        """Return the failure with why no attempt follows, if none does although some are left; remember it if not."""
+        decision = decide(cause, self._rules, lasted=lasted, before=self._before)
+        if not decision.final:
+            self._words = words(cause, lasted=lasted)
+            return None
+        left = spent < self._max_attempts
+        return cause._replace(remark="not tried again: " + decision.reason) if decision.reason and left else cause
+
+
 def decide(failure: root_cause.Failure, rules: Rules, *, lasted: float, before: str = "") -> Decision:
     """Decide what follows a failure of an attempt that lasted so many seconds; `before` is `words` of the last one."""
     if failure.kind in FINAL_KINDS:

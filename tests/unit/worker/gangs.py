@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from k8sddp.worker import root_cause
-from k8sddp.worker.gang import coordinator, messages, plan, retrying
+from k8sddp.worker.gang import coordinator, effects, messages, plan, retrying
 
 TIMEOUT = 600.0
 EVERYTHING = retrying.Rules()  # is worth another attempt
@@ -56,15 +56,15 @@ def failed(rank: int, exception: str = "ValueError: bad", attempt: int = 0) -> m
     return messages.Failed(attempt, root_cause.to_record(make_failure(rank, exception)))
 
 
-def sent(effects: list[coordinator.Effect], kind: type) -> dict[int, messages.Message]:
+def sent(todo: list[effects.Effect], kind: type) -> dict[int, messages.Message]:
     """Return the messages of one kind among `effects` by peer."""
-    sends = [effect for effect in effects if isinstance(effect, coordinator.Send)]
+    sends = [effect for effect in todo if isinstance(effect, effects.Send)]
     return {send.peer: send.message for send in sends if isinstance(send.message, kind)}
 
 
-def ends(effects: list[coordinator.Effect]) -> dict[int, messages.End]:
+def ends(todo: list[effects.Effect]) -> dict[int, messages.End]:
     """Return the ends among `effects` by peer."""
-    return sent(effects, messages.End)
+    return sent(todo, messages.End)
 
 
 def cause_of(end: messages.End) -> dict[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from k8sddp.worker import root_cause
-from k8sddp.worker.gang import coordinator, findings, messages, retrying
+from k8sddp.worker.gang import coordinator, effects, ending, findings, messages, retrying
 from tests.unit.worker import gangs
 from tests.unit.worker.gangs import cause_of
 
@@ -103,7 +103,7 @@ def test_a_member_that_never_ends_its_ranks_explains_victims() -> None:
     gang.received(2, messages.Idle(0), 13.0)
     due = gang.deadline()
     assert due is not None
-    assert coordinator.Close(1) in gang.tick(due)
+    assert effects.Close(1) in gang.tick(due)
     started = gangs.sent(gang.received(5, gangs.make_join(1, 3, pod="new", ignored_count=1), 40.0), messages.Attempt)
     assert {0: 0, 2: 0, 5: 0} == {peer: terms.spent for peer, terms in started.items()}
 
@@ -121,9 +121,9 @@ def test_victims_without_a_loss_count() -> None:
     gang = end_by_victims(max_attempts=2)
     gang.received(0, messages.Idle(0), 13.0)
     gang.received(1, messages.Idle(0), 13.0)
-    effects = gang.received(2, messages.Idle(0), 13.1)
-    assert {(True, 1)} == {(told.entry["counted"], told.spent) for told in gangs.sent(effects, messages.Ended).values()}
-    assert 1 == gangs.sent(effects, messages.Attempt)[0].spent
+    todo = gang.received(2, messages.Idle(0), 13.1)
+    assert {(True, 1)} == {(told.entry["counted"], told.spent) for told in gangs.sent(todo, messages.Ended).values()}
+    assert 1 == gangs.sent(todo, messages.Attempt)[0].spent
 
 
 def test_a_consequence_is_never_final() -> None:
@@ -176,8 +176,8 @@ def test_a_killed_rank_is_not_waited_upon() -> None:
     """No other report can be a better cause than SIGKILL: the attempt ends with it."""
     gang = gangs.make_running(max_attempts=2)
     killed = root_cause.Failure("signal", 1, "digits-1", "node-1", rank=1, signal="SIGKILL")
-    effects = gang.received(1, messages.Failed(0, root_cause.to_record(killed)), 10.0)
-    assert {0, 1} == set(gangs.sent(effects, messages.Ended))
+    todo = gang.received(1, messages.Failed(0, root_cause.to_record(killed)), 10.0)
+    assert {0, 1} == set(gangs.sent(todo, messages.Ended))
 
 
 @pytest.mark.parametrize(
@@ -194,9 +194,9 @@ def test_exit_codes_decide_whether_to_try_again(rules: retrying.Rules, final: bo
     """An exception is exit code 1."""
     gang = gangs.make_running(max_attempts=4, rules=rules)
     gang.received(1, gangs.failed(1), 10.0)
-    effects = gang.tick(11.0)
-    assert final == bool(gangs.ends(effects))
-    assert final != bool(gangs.sent(effects, messages.Ended))
+    todo = gang.tick(11.0)
+    assert final == bool(gangs.ends(todo))
+    assert final != bool(gangs.sent(todo, messages.Ended))
 
 
 def test_a_member_that_does_not_end_its_ranks_is_given_up() -> None:
@@ -206,8 +206,8 @@ def test_a_member_that_does_not_end_its_ranks_is_given_up() -> None:
     gang.tick(11.0)
     gang.received(0, messages.Idle(0), 11.1)
     due = gang.deadline()
-    assert 11.0 + coordinator.END_LIMIT == due
-    assert coordinator.Close(1) in gang.tick(due)
+    assert 11.0 + ending.END_LIMIT == due
+    assert effects.Close(1) in gang.tick(due)
     started = gang.received(9, gangs.make_join(1, pod="new"), 40.0)
     assert {0, 9} == set(gangs.sent(started, messages.Attempt))
 
@@ -263,7 +263,7 @@ def test_a_stopped_node_0_tells_the_others() -> None:
     told = gangs.sent(gang.received(0, messages.Leaving("SIGTERM"), 1.0), messages.Ended)
     assert {1: False, 2: False} == {peer: ended.entry["counted"] for peer, ended in told.items()}
     assert gang.ended
-    assert [coordinator.Close(9)] == gang.received(9, gangs.make_join(1, 3), 2.0)
+    assert [effects.Close(9)] == gang.received(9, gangs.make_join(1, 3), 2.0)
 
 
 @pytest.mark.parametrize("peer", [0, 1])

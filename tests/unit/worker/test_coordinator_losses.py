@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from k8sddp.worker.gang import coordinator, findings, messages
+from k8sddp.worker.gang import coordinator, effects, ending, findings, messages
 from tests.unit.worker import gangs
 from tests.unit.worker.gangs import cause_of
 
@@ -29,8 +29,8 @@ def test_a_pod_lost_by_its_own_failure_counts() -> None:
 
 def test_a_pod_lost_to_a_disruption_is_free() -> None:
     """Only the count of ignored ends has grown: the next attempt starts although the budget is one."""
-    effects = lose_member().received(5, gangs.make_join(1, pod="new", ignored_count=1), 22.0)
-    started = gangs.sent(effects, messages.Attempt)
+    todo = lose_member().received(5, gangs.make_join(1, pod="new", ignored_count=1), 22.0)
+    started = gangs.sent(todo, messages.Attempt)
     assert {0: (1, 29411, 0), 5: (1, 29411, 0)} == {
         peer: (terms.number, terms.master_port, terms.spent) for peer, terms in started.items()
     }
@@ -97,7 +97,7 @@ def test_members_have_time_to_end_their_ranks_after_node_0_woke() -> None:
     gang.tick(11.0)
     gang.slept(50.0, 70.0)
     assert [] == gang.tick(70.0)
-    assert 70.0 + coordinator.END_LIMIT == gang.deadline()
+    assert 70.0 + ending.END_LIMIT == gang.deadline()
 
 
 def test_an_early_exit_does_not_hide_a_lost_pod() -> None:
@@ -138,6 +138,6 @@ def test_a_new_pod_of_a_complete_node_waits_for_the_verdict() -> None:
     gang.received(1, messages.Complete(0), 5.0)
     gang.lost(1, 6.0)
     waiting = gang.received(7, gangs.make_join(1, pod="digits-1b"), 16.0)
-    assert [coordinator.Send(7, messages.Waiting(""))] == waiting
+    assert [effects.Send(7, messages.Waiting(""))] == waiting
     last = gangs.ends(gang.received(0, messages.Complete(0), 20.0))
     assert {0: 0, 7: 0} == {peer: end.code for peer, end in last.items()}

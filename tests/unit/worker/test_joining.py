@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from k8sddp.worker.gang import coordinator, messages, roster
+from k8sddp.worker.gang import effects, messages, roster
 from tests.unit.worker import gangs
 from tests.unit.worker.gangs import cause_of
 
@@ -15,10 +15,9 @@ from tests.unit.worker.gangs import cause_of
 def test_the_attempt_starts_when_all_are_there(order: tuple[int, ...]) -> None:
     """Whatever the order of joins, everybody gets the attempt once, with the last one."""
     gang = gangs.make_coordinator(nnodes=3)
-    effects = [gang.received(node, gangs.make_join(node, 3), 1.0) for node in order]
+    todo = [gang.received(node, gangs.make_join(node, 3), 1.0) for node in order]
     attempts = [
-        [e.peer for e in some if isinstance(e, coordinator.Send) and e.message == gangs.make_attempt()]
-        for some in effects
+        [e.peer for e in some if isinstance(e, effects.Send) and e.message == gangs.make_attempt()] for some in todo
     ]
     assert [[], [], [0, 1, 2]] == attempts
 
@@ -26,13 +25,13 @@ def test_the_attempt_starts_when_all_are_there(order: tuple[int, ...]) -> None:
 def test_members_that_wait_hear_who_is_missing_and_for_how_long() -> None:
     """At the join, after a second, and then less and less often, but every five minutes, for days."""
     gang = gangs.make_coordinator(nnodes=3)
-    assert [coordinator.Send(1, messages.Waiting("0, 2", 0))] == gang.received(1, gangs.make_join(1, 3), 0.0)
+    assert [effects.Send(1, messages.Waiting("0, 2", 0))] == gang.received(1, gangs.make_join(1, 3), 0.0)
     times = []
     while not times or times[-1] < 200_000:
         due = gang.deadline()
         assert due is not None
         times.append(due)
-        assert [coordinator.Send(1, messages.Waiting("0, 2", int(due)))] == gang.tick(due)
+        assert [effects.Send(1, messages.Waiting("0, 2", int(due)))] == gang.tick(due)
     assert [1.0, 31.0, 91.0, 211.0, 451.0, 751.0, 1051.0] == times[:7]
     started = gang.received(0, gangs.make_join(0, 3), 200_000.0) + gang.received(2, gangs.make_join(2, 3), 200_000.0)
     assert {0: 0, 1: 0, 2: 0} == {peer: terms.number for peer, terms in gangs.sent(started, messages.Attempt).items()}
@@ -43,7 +42,7 @@ def test_who_joins_while_others_train_is_not_told_that_anybody_is_missing() -> N
     gang = gangs.make_running(3, max_attempts=2)
     gang.received(1, messages.Complete(0), 5.0)
     gang.lost(1, 6.0)
-    assert [coordinator.Send(7, messages.Waiting(""))] == gang.received(7, gangs.make_join(1, 3), 700.0)
+    assert [effects.Send(7, messages.Waiting(""))] == gang.received(7, gangs.make_join(1, 3), 700.0)
     assert None is gang.deadline()
 
 
@@ -71,9 +70,9 @@ def test_a_newer_pod_wins_before_the_attempt() -> None:
     gang = gangs.make_coordinator(nnodes=3)
     gang.received(0, gangs.make_join(0, 3), 0.0)
     gang.received(1, gangs.make_join(1, 3), 0.0)
-    effects = gang.received(5, gangs.make_join(1, 3, pod="digits-1-new"), 1.0)
-    assert 79 == gangs.ends(effects)[1].code
-    assert coordinator.Close(1) in effects
+    todo = gang.received(5, gangs.make_join(1, 3, pod="digits-1-new"), 1.0)
+    assert 79 == gangs.ends(todo)[1].code
+    assert effects.Close(1) in todo
     started = gang.received(2, gangs.make_join(2, 3), 2.0)
     assert {0, 2, 5} == set(gangs.sent(started, messages.Attempt))
 
@@ -81,8 +80,8 @@ def test_a_newer_pod_wins_before_the_attempt() -> None:
 def test_a_newer_pod_during_the_attempt_ends_it() -> None:
     """Its predecessor's ranks are in the process group: it is told to go, and the attempt ends for all."""
     gang = gangs.make_running(max_attempts=2)
-    effects = gang.received(5, gangs.make_join(1, pod="digits-1-new", ignored_count=1), 1.0)
-    assert 79 == gangs.ends(effects)[1].code
+    todo = gang.received(5, gangs.make_join(1, pod="digits-1-new", ignored_count=1), 1.0)
+    assert 79 == gangs.ends(todo)[1].code
     assert [0, 5] == list(gangs.sent(gang.tick(2.0), messages.Ended))  # which the newcomer, who never ran, ignores
     started = gangs.sent(gang.received(0, messages.Idle(0), 2.1), messages.Attempt)
     assert {0: 0, 5: 0} == {peer: terms.spent for peer, terms in started.items()}

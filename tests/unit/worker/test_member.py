@@ -6,7 +6,7 @@ import pytest
 
 from k8sddp.worker import root_cause
 from k8sddp.worker.contract import verdict as verdicts
-from k8sddp.worker.gang import member, memory, messages
+from k8sddp.worker.gang import effects, member, memory, messages
 from tests.unit.worker import gangs
 
 
@@ -23,21 +23,21 @@ def make_running(node_rank: int = 1, max_attempts: int = 4) -> member.Member:
     return one
 
 
-def exit_of(effects: list[member.Effect]) -> member.Exit:
-    return next(effect for effect in effects if isinstance(effect, member.Exit))
+def exit_of(todo: list[effects.Effect]) -> effects.Exit:
+    return next(effect for effect in todo if isinstance(effect, effects.Exit))
 
 
 def test_a_member_joins_runs_and_completes() -> None:
     """The whole life: dial, join, launch, complete, and 0 on the coordinator's word only."""
     one = make_member()
-    assert [member.Dial()] == one.start()
-    assert [member.Tell(gangs.make_join(1, 3, memory=memory.to_record(memory.Memory())))] == one.connection_up()
+    assert [effects.Dial()] == one.start()
+    assert [effects.Tell(gangs.make_join(1, 3, memory=memory.to_record(memory.Memory())))] == one.connection_up()
     assert [] == one.received(messages.Waiting("2"), 0.0)
-    assert [member.Launch(gangs.make_attempt())] == one.received(gangs.make_attempt(), 1.0)
-    assert [member.Tell(messages.Complete(0))] == one.ranks_complete()
+    assert [effects.Launch(gangs.make_attempt())] == one.received(gangs.make_attempt(), 1.0)
+    assert [effects.Tell(messages.Complete(0))] == one.ranks_complete()
     assert not one.ending
-    assert [member.EndRanks(grace=False)] == one.received(messages.End({"outcome": "complete"}, 0, False), 2.0)
-    assert [member.Exit(verdicts.from_record({"outcome": "complete"}), 0)] == one.ranks_ended((), 99.0)
+    assert [effects.EndRanks(grace=False)] == one.received(messages.End({"outcome": "complete"}, 0, False), 2.0)
+    assert [effects.Exit(verdicts.from_record({"outcome": "complete"}), 0)] == one.ranks_ended((), 99.0)
 
 
 def test_a_new_coordinator_hears_what_the_member_remembers() -> None:
@@ -73,11 +73,11 @@ def test_an_attempt_that_ended_is_followed_by_the_next() -> None:
     entry = memory.entry(0, True, "rank 0 (pod digits-0) was killed by SIGKILL")
     note, end = one.received(messages.Ended(0, entry, 1, (), False), 5.0)
     assert "attempt 0 ended: rank 0 (pod digits-0) was killed by SIGKILL; 1 of 4 attempts used" == note.text
-    assert member.EndRanks(grace=False) == end
+    assert effects.EndRanks(grace=False) == end
     assert [] == one.rank_failed(gangs.make_failure(1)) + one.ranks_over()
-    assert [member.Tell(messages.Idle(0))] == one.ranks_ended((), 5.2)
+    assert [effects.Tell(messages.Idle(0))] == one.ranks_ended((), 5.2)
     assert [] == one.received(gangs.make_attempt(0), 5.3)
-    assert [member.Launch(gangs.make_attempt(1))] == one.received(gangs.make_attempt(1), 5.4)
+    assert [effects.Launch(gangs.make_attempt(1))] == one.received(gangs.make_attempt(1), 5.4)
 
 
 def test_it_remembers_who_tells_whether_the_attempt_counts() -> None:
@@ -99,7 +99,7 @@ def test_a_coordinator_lost_while_ranks_end_is_looked_for_afterwards() -> None:
     one.received(messages.Ended(0, memory.entry(0, True, "x"), 1, (), False), 5.0)
     assert [] == one.connection_lost("gone", 5.1)
     assert [] == one.connection_up()
-    assert [member.Dial()] == one.ranks_ended((), 5.2)
+    assert [effects.Dial()] == one.ranks_ended((), 5.2)
 
 
 def test_processes_that_cannot_be_ended_end_the_pod() -> None:
@@ -124,7 +124,7 @@ def test_an_end_decided_before_the_stop_keeps_its_code(outcome: str, code: int) 
 def test_sigterm_is_told_and_ends_with_143() -> None:
     """The gang hears of it, the ranks get their grace, and no later word changes the code."""
     one = make_running()
-    assert [member.Tell(messages.Leaving("SIGTERM")), member.EndRanks(grace=True)] == one.asked_to_stop("SIGTERM")
+    assert [effects.Tell(messages.Leaving("SIGTERM")), effects.EndRanks(grace=True)] == one.asked_to_stop("SIGTERM")
     assert [] == one.received(messages.End({}, 79, True), 1.0)
     assert [] == one.connection_lost("gone", 1.0)
     assert [] == one.rank_failed(gangs.make_failure(1))
@@ -136,9 +136,9 @@ def test_a_stop_for_a_fault_of_the_pods_own_is_a_failure() -> None:
     one = make_running()
     fault = gangs.make_failure(1)._replace(kind="evicted", rank=None, exit_code=None, exception=None, detail="too much")
     assert [
-        member.Tell(messages.Failed(0, root_cause.to_record(fault))),
-        member.Tell(messages.Leaving("SIGTERM")),
-        member.EndRanks(grace=True),
+        effects.Tell(messages.Failed(0, root_cause.to_record(fault))),
+        effects.Tell(messages.Leaving("SIGTERM")),
+        effects.EndRanks(grace=True),
     ] == one.asked_to_stop("SIGTERM", fault=fault)
     end = exit_of(one.ranks_ended((), 99.0))
     assert (80, "stopped", "evicted") == (end.code, end.verdict.outcome, end.verdict.first_failure.kind)
@@ -148,26 +148,26 @@ def test_a_second_sigterm_takes_the_grace_away() -> None:
     """Whoever asks twice does not want to wait."""
     one = make_running()
     one.asked_to_stop("SIGTERM")
-    assert [member.EndRanks(grace=False)] == one.asked_to_stop("SIGTERM")
+    assert [effects.EndRanks(grace=False)] == one.asked_to_stop("SIGTERM")
 
 
 def test_after_the_launcher_nothing_more_is_told() -> None:
     """One end of the launcher is reported, once."""
     one = make_running()
-    assert [member.Tell(gangs.failed(1))] == one.rank_failed(gangs.make_failure(1))
-    assert [member.Tell(messages.Over(0))] == one.ranks_over()
+    assert [effects.Tell(gangs.failed(1))] == one.rank_failed(gangs.make_failure(1))
+    assert [effects.Tell(messages.Over(0))] == one.ranks_over()
     assert [] == one.ranks_over() + one.ranks_complete() + one.rank_failed(gangs.make_failure(1))
 
 
 def test_node_0_is_looked_for_without_end() -> None:
     """A dial that fails leads to the next, before the first attempt and after one, whatever the time; nothing ends."""
     one = make_member()
-    assert [member.Dial()] == one.connection_lost("refused", 1.0)
-    assert [member.Dial()] == one.connection_lost("refused", 100 * gangs.TIMEOUT)
+    assert [effects.Dial()] == one.connection_lost("refused", 1.0)
+    assert [effects.Dial()] == one.connection_lost("refused", 100 * gangs.TIMEOUT)
     trained = make_running()
     trained.connection_lost("gone", 5.0)
-    assert [member.Dial()] == trained.ranks_ended((), 6.0)
-    assert [member.Dial()] == trained.connection_lost("refused", 100 * gangs.TIMEOUT)
+    assert [effects.Dial()] == trained.ranks_ended((), 6.0)
+    assert [effects.Dial()] == trained.connection_lost("refused", 100 * gangs.TIMEOUT)
     assert (6.0, member.SEEKING) == (trained.since, trained.state)
 
 
@@ -193,7 +193,7 @@ def test_a_reminder_is_a_line_that_says_who_is_missing_and_for_how_long(seconds:
     one = make_member()
     one.connection_up()
     assert [] == one.received(messages.Waiting("0, 2", 1), 0.0)
-    assert [member.Note(text)] == one.received(messages.Waiting("2", seconds), 30.0)
+    assert [effects.Note(text)] == one.received(messages.Waiting("2", seconds), 30.0)
     assert member.WAITING == one.state
 
 
@@ -201,18 +201,18 @@ def test_who_joins_late_is_told_at_once() -> None:
     """The others have waited for minutes, and the next reminder may be minutes away."""
     one = make_member()
     one.connection_up()
-    assert [member.Note("waiting for node 2 of 3, 2 min so far")] == one.received(messages.Waiting("2", 120), 0.0)
+    assert [effects.Note("waiting for node 2 of 3, 2 min so far")] == one.received(messages.Waiting("2", 120), 0.0)
 
 
 def test_ranks_that_left_may_have_successors() -> None:
     """Said once each time, and only where somebody had left."""
     one = make_running()
     assert [] == one.ranks_back()
-    assert [member.Tell(messages.Left(0, 1))] == one.rank_left(1)
+    assert [effects.Tell(messages.Left(0, 1))] == one.rank_left(1)
     assert [] == one.rank_left(2)
-    assert [member.Tell(messages.Left(0, messages.NOBODY))] == one.ranks_back()
+    assert [effects.Tell(messages.Left(0, messages.NOBODY))] == one.ranks_back()
     assert [] == one.ranks_back()
-    assert [member.Tell(messages.Left(0, 2))] == one.rank_left(2)
+    assert [effects.Tell(messages.Left(0, 2))] == one.rank_left(2)
 
 
 def test_each_offer_of_itself_is_remembered_until_an_attempt_begins() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from k8sddp.worker.gang import coordinator, messages
+from k8sddp.worker.gang import coordinator, effects, messages
 from tests.unit.worker import gangs
 
 SMALL, LARGE = 256, 2048
@@ -28,10 +28,10 @@ def without_garbage_collection() -> Iterator[None]:
     gc.enable()
 
 
-def told(gang: coordinator.Coordinator, effects: Sequence[coordinator.Effect]) -> Sequence[coordinator.Effect]:
+def told(gang: coordinator.Coordinator, todo: Sequence[effects.Effect]) -> Sequence[effects.Effect]:
     """Do what the driver does after each message."""
     gang.deadline()
-    return effects
+    return todo
 
 
 def join(gang: coordinator.Coordinator, order: Sequence[int]) -> None:
@@ -48,8 +48,8 @@ def restart(gang: coordinator.Coordinator, order: Sequence[int]) -> None:
         told(gang, gang.received(node, messages.Over(0), 2.1))
     told(gang, gang.tick(9.0))
     for node in order:
-        effects = told(gang, gang.received(node, messages.Idle(0), 9.0))
-    assert len(order) == len(gangs.sent(list(effects), messages.Attempt))
+        todo = told(gang, gang.received(node, messages.Idle(0), 9.0))
+    assert len(order) == len(gangs.sent(list(todo), messages.Attempt))
 
 
 def lose_all_but_node_0(gang: coordinator.Coordinator, order: Sequence[int]) -> None:
@@ -61,14 +61,14 @@ def lose_all_but_node_0(gang: coordinator.Coordinator, order: Sequence[int]) -> 
     told(gang, gang.received(0, messages.Idle(0), 9.0))
     for node in order:
         if node:
-            effects = told(gang, gang.received(len(order) + node, gangs.make_join(node, len(order)), 10.0))
-    assert len(order) == len(gangs.sent(list(effects), messages.Attempt))
+            todo = told(gang, gang.received(len(order) + node, gangs.make_join(node, len(order)), 10.0))
+    assert len(order) == len(gangs.sent(list(todo), messages.Attempt))
 
 
 def complete(gang: coordinator.Coordinator, order: Sequence[int]) -> None:
     for node in order:
-        effects = told(gang, gang.received(node, messages.Complete(0), 2.0))
-    assert len(order) == len(gangs.ends(list(effects)))
+        todo = told(gang, gang.received(node, messages.Complete(0), 2.0))
+    assert len(order) == len(gangs.ends(list(todo)))
 
 
 def seconds(story: Story, nnodes: int, order: Sequence[int]) -> float:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from k8sddp.worker.contract import exit_codes
-from k8sddp.worker.gang import coordinator, member, messages, roster
+from k8sddp.worker.gang import coordinator, effects, member, messages, roster
 from tests.unit.worker import gangs
 
 OUT_OF_MEMORY, EVICTED = 137, -1  # what the Job counts, and what it does not
@@ -42,7 +42,7 @@ class Pod:
     links: dict[int, Link] = field(default_factory=dict)  # of a coordinator, by peer
     ranks: messages.Attempt | None = None  # whose processes live here
     ending: bool = False
-    exit: member.Exit | None = None
+    exit: effects.Exit | None = None
     stale: bool = False  # Kubernetes has given it up; it lives on
     verdicts: list[str] = field(default_factory=list)
 
@@ -119,7 +119,7 @@ class World:
 
     def kill(self, pod: Pod, code: int) -> None:
         """Everything in the pod ends at once."""
-        pod.exit = member.Exit({}, code)
+        pod.exit = effects.Exit({}, code)
         pod.ranks = None
         self.cut(pod)
         for link in list(pod.links.values()):
@@ -148,18 +148,18 @@ class World:
         pod.ranks = terms
         self.launches.append(terms)
 
-    def act(self, pod: Pod, effects: list[Any]) -> None:
+    def act(self, pod: Pod, todo: list[Any]) -> None:
         """Carry out a member's effects."""
-        for effect in effects:
-            if isinstance(effect, member.Tell) and pod.link is not None and pod.link.open_up:
+        for effect in todo:
+            if isinstance(effect, effects.Tell) and pod.link is not None and pod.link.open_up:
                 pod.link.up.append(effect.message)
-            elif isinstance(effect, member.Dial):
+            elif isinstance(effect, effects.Dial):
                 pod.dialing = True
-            elif isinstance(effect, member.Launch):
+            elif isinstance(effect, effects.Launch):
                 self.launch(pod, effect.attempt)
-            elif isinstance(effect, member.EndRanks):
+            elif isinstance(effect, effects.EndRanks):
                 pod.ending = True
-            elif isinstance(effect, member.Exit):
+            elif isinstance(effect, effects.Exit):
                 assert pod.ranks is None
                 pod.exit = effect
                 self.cut(pod)
@@ -167,15 +167,15 @@ class World:
                     link.open_down = False
                 self.gone(pod, effect.code)
 
-    def spread(self, host: Pod, effects: list[Any]) -> None:
+    def spread(self, host: Pod, todo: list[Any]) -> None:
         """Carry out a coordinator's effects."""
-        for effect in effects:
-            if isinstance(effect, coordinator.Send) and effect.peer in host.links:
+        for effect in todo:
+            if isinstance(effect, effects.Send) and effect.peer in host.links:
                 if host.links[effect.peer].open_down:
                     host.links[effect.peer].down.append(effect.message)
                 if isinstance(effect.message, messages.End) and effect.message.verdict["outcome"] != "stopped":
                     host.verdicts.append(str(effect.message.verdict))
-            elif isinstance(effect, coordinator.Close) and effect.peer in host.links:
+            elif isinstance(effect, effects.Close) and effect.peer in host.links:
                 host.links.pop(effect.peer).open_down = False
 
     def dial(self, pod: Pod, target: Pod | None) -> None:
