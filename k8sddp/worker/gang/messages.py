@@ -1,8 +1,8 @@
 """What members and coordinator tell each other, as frozen values and as JSON objects.
 
-join -> waiting* -> (attempt -> failed*, left?, complete or over -> ended -> idle)* -> end; `leaving` whenever it
-is asked to. Decoding checks every field's type, so the state machines never see anything malformed. A new version of
-the shapes needs a new wire.MAGIC. docs/protocol.md draws the states.
+join -> waiting* -> (attempt -> progress*, failed*, left?, complete or over -> ended -> idle)* -> end; `leaving`
+whenever it is asked to. Decoding checks every field's type, so the state machines never see anything malformed. A new
+version of the shapes needs a new wire.MAGIC. docs/protocol.md draws the states.
 """
 
 from __future__ import annotations
@@ -115,6 +115,13 @@ class Idle(NamedTuple):
     attempt: int
 
 
+class Progress(NamedTuple):
+    """How far ranks of this node are: those whose rows have changed (progress.py); of the others nothing has."""
+
+    attempt: int
+    rows: Sequence[object]
+
+
 class Leaving(NamedTuple):
     """This node was asked to stop."""
 
@@ -133,7 +140,7 @@ class Beat(NamedTuple):
     """This worker runs; both sides say so while they have a connection. Only net/link.py hears it."""
 
 
-Message = Union[Join, Waiting, Attempt, Failed, Left, Complete, Over, Ended, Idle, Leaving, End, Beat]
+Message = Union[Join, Waiting, Attempt, Failed, Left, Complete, Over, Ended, Idle, Progress, Leaving, End, Beat]
 
 _SHAPES: Mapping[str, tuple[Any, tuple[type, ...]]] = {
     "join": (Join, (int, str, str, int, int, str, str, int, int, dict)),
@@ -145,6 +152,7 @@ _SHAPES: Mapping[str, tuple[Any, tuple[type, ...]]] = {
     "over": (Over, (int,)),
     "ended": (Ended, (int, dict, int, list, bool, bool)),
     "idle": (Idle, (int,)),
+    "progress": (Progress, (int, list)),
     "leaving": (Leaving, (str,)),
     "end": (End, (dict, int, bool)),
     "beat": (Beat, ()),

@@ -128,5 +128,5 @@ def test_the_longest_messages_fit() -> None:
 def test_another_protocol_is_named() -> None:
     """A browser or another version of the worker gets one clear reason."""
     coordinator = wire.Session(KEY, coordinator=True, nonce=b"c" * 16)
-    with pytest.raises(wire.WireError, match="does not speak k8sddp/3"):
+    with pytest.raises(wire.WireError, match="does not speak k8sddp/4"):
         coordinator.feed(b"GET / HTTP/1.1\r\n")
