@@ -107,6 +107,8 @@ def _values(job: specs.DDPJob, code_digest: str, code_config_map: str) -> Mappin
         node_env.MAX_ATTEMPTS: str(spec.restart.max_attempts),
         node_env.FAIL_ON: ",".join(map(str, spec.restart.fail_on)),
         node_env.RETRY_ON: ",".join(map(str, spec.restart.retry_on)),
+        node_env.HANG_TIMEOUT: str(spec.restart.hang_timeout),
+        node_env.ON_HANG: spec.restart.on_hang,
         node_env.GRACE_PERIOD: str(spec.termination_grace_period_seconds),
         node_env.GPUS: str(spec.resources.gpu),
         node_env.CPUS: f"{cpus:.3f}".rstrip("0").rstrip(".") if cpus else "",

@@ -53,6 +53,7 @@ _SUFFIXES: Final[Mapping[str, Decimal]] = {
 }
 _DURATION = re.compile(r"(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s)?")
 _MAX_SECONDS = 2**31 - 1
+_NO_TIME: Final = ("0", "0s", "0m", "0h", "off", "none", "never", "no", "false")  # how people write "not at all"
 MAX_EXIT_CODE: Final = 255  # wait(2)
 
 
@@ -128,6 +129,12 @@ def _seconds(value: object) -> object:
     return hours * 3600 + minutes * 60 + seconds
 
 
+def _hang_timeout(value: object) -> object:
+    if value == 0 or (isinstance(value, str) and value.strip().lower() in _NO_TIME):
+        raise fault(f"`{value}` would call every wait a hang", "write onHang: report, which ends nothing")
+    return value
+
+
 def _env_name(name: str) -> str:
     # printable ASCII except `=` since Kubernetes 1.32 (KEP-4369)
     if not name or not all(" " <= char <= "~" and char != "=" for char in name):
@@ -175,6 +182,7 @@ _DURATION_SCHEMA: Final[dict[str, Any]] = {
 Seconds = Annotated[
     int, Field(strict=True, ge=1, le=_MAX_SECONDS), BeforeValidator(_seconds), WithJsonSchema(_DURATION_SCHEMA)
 ]
+HangTimeout = Annotated[Seconds, BeforeValidator(_hang_timeout)]
 Nodes = Annotated[int, Field(strict=True, ge=1, le=4096), BeforeValidator(_nnodes)]
 ExitCode = Annotated[
     int,

@@ -19,6 +19,7 @@ from k8sddp.spec.fields import (
     DnsSubdomain,
     EnvName,
     ExitCodes,
+    HangTimeout,
     Int,
     LabelValue,
     Name,
@@ -135,6 +136,18 @@ class Restart(Part):
         description="The only exit codes of a rank that are worth another attempt; every other one fails the job at "
         "once. Default: all but those of failOn, as long as it can help: a usage error, a SyntaxError, a missing "
         "module, or the same failure a second time before any step end the job.",
+    )
+    hang_timeout: HangTimeout = Field(
+        default=600,
+        description="How long a rank may wait for the others inside a collective, a backward or init_process_group "
+        "until the gang is asked who holds it up: 90s, 10m, 1h30m or whole seconds. A rank that still works is ended "
+        "only after twice as long. Less than the process group's own timeout (gloo 30m, NCCL 10m), else that comes "
+        "first. Default: 10m.",
+    )
+    on_hang: Literal["restart", "fail", "report"] = Field(
+        default="restart",
+        description="restart: a hang ends the attempt, as any failure does; fail: it ends the job; report: it is said, "
+        "and nothing is ended. Default: restart.",
     )
 
 

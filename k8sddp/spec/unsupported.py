@@ -13,7 +13,6 @@ FIELDS: Final[Mapping[str, str]] = {
     "spec.code.git": "use code.path, or clone in the image",
     "spec.code.volume": "use volumes and name the script by its full path",
     "spec.checkpoint": "use volumes and save from the script",
-    "spec.restart.hangTimeout": "use activeDeadlineSeconds",
     "spec.network.interface": "set NCCL_SOCKET_IFNAME or GLOO_SOCKET_IFNAME in env",
     "spec.network.hostNetwork": "remove it",
     "spec.network.rdma": "remove it",

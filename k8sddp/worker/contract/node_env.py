@@ -18,6 +18,8 @@ JOIN_TIMEOUT = "K8SDDP_JOIN_TIMEOUT"  # seconds of waiting for nodes after which
 MAX_ATTEMPTS = "K8SDDP_MAX_ATTEMPTS"
 FAIL_ON = "K8SDDP_FAIL_ON"  # exit codes of a rank that end the job at once, as 3,137; empty: none
 RETRY_ON = "K8SDDP_RETRY_ON"  # the only exit codes of a rank that are worth another attempt; empty: all
+HANG_TIMEOUT = "K8SDDP_HANG_TIMEOUT"  # seconds that a rank may wait for others until the gang is asked who hangs
+ON_HANG = "K8SDDP_ON_HANG"  # restart | fail | report
 GRACE_PERIOD = "K8SDDP_GRACE_PERIOD"  # seconds from SIGTERM to SIGKILL, the pod's own
 GPUS = "K8SDDP_GPUS"  # per node, 0 without
 CPUS = "K8SDDP_CPUS"  # per node, a decimal number; empty without a request
@@ -81,6 +83,8 @@ RESERVED_NAMES = (
     "NODE_RANK",
 )
 
+ON_HANG_CHOICES = RESTART, FAIL, REPORT = ("restart", "fail", "report")  # what a hang ends: attempt, job, nothing
+
 DEFAULT_PORT = 29400  # below Linux's ephemeral range (32768-60999)
 HTTP_PORT_OFFSET = 1
 MASTER_PORT_OFFSET = 10
@@ -103,6 +107,8 @@ class NodeEnv(NamedTuple):
     max_attempts: int
     fail_on: Tuple[int, ...]
     retry_on: Tuple[int, ...]
+    hang_timeout: float
+    on_hang: str
     grace_period: float
     gpus: int
     cpus: float  # 0.0 where the job names none
@@ -154,6 +160,8 @@ def parse(environ: Mapping[str, str]) -> NodeEnv:
         max_attempts=_integer(environ, MAX_ATTEMPTS, problems, minimum=1),
         fail_on=_codes(environ, FAIL_ON, problems),
         retry_on=_codes(environ, RETRY_ON, problems),
+        hang_timeout=float(_integer(environ, HANG_TIMEOUT, problems, minimum=1)),
+        on_hang=_choice(environ, ON_HANG, problems, choices=ON_HANG_CHOICES),
         grace_period=float(_integer(environ, GRACE_PERIOD, problems, minimum=0)),
         gpus=_integer(environ, GPUS, problems, minimum=0),
         cpus=_number(environ, CPUS, problems),

@@ -81,7 +81,7 @@ def test_worker_reads_the_environment_that_is_rendered():
         code={"path": "."},
         resources={"cpu": "2500m"},
         rendezvous={"port": 2000, "timeout": "2m"},
-        restart={"maxAttempts": 7, "failOn": [3, 137], "retryOn": [64]},
+        restart={"maxAttempts": 7, "failOn": [3, 137], "retryOn": [64], "hangTimeout": "5m", "onHang": "fail"},
         launcher="direct",
     )
     environ = {
@@ -92,7 +92,7 @@ def test_worker_reads_the_environment_that_is_rendered():
     }
     expected = node_env.NodeEnv(
         job="digits", nnodes=3, nproc_per_node=4, backend="gloo", launcher="direct", port=2000, join_timeout=120.0,
-        max_attempts=7, fail_on=(3, 137), retry_on=(64,),
+        max_attempts=7, fail_on=(3, 137), retry_on=(64,), hang_timeout=300.0, on_hang="fail",
         volumes=(("k8sddp-tmp", "/tmp", 0), ("k8sddp-work", "/k8sddp/work", 0)),
         ephemeral_limit=8 << 20,
         grace_period=30.0, gpus=0, cpus=2.5, code_digest=jobs.CODE.digest, code_config_map="digits-code",

@@ -18,13 +18,15 @@ def test_the_shortest_job_has_every_default_resolved():
     assert ("img", ("train.py",), "python3", None) == (got.image, got.command, got.python, got.code)
     assert (1, 1, "gloo", "torchrun", 1) == (got.nnodes, got.nproc_per_node, got.backend, got.launcher, got.world_size)
     assert (0, None, None, None, "nvidia.com/gpu") == tuple(getattr(got.resources, name) for name in _RESOURCES)
-    assert (29400, 600, "isolated", 4, (), (), 30) == (
+    assert (29400, 600, "isolated", 4, (), (), 600, "restart", 30) == (
         got.rendezvous.port,
         got.rendezvous.timeout,
         got.network.policy,
         got.restart.max_attempts,
         got.restart.fail_on,
         got.restart.retry_on,
+        got.restart.hang_timeout,
+        got.restart.on_hang,
         got.termination_grace_period_seconds,
     )
     assert ("restricted", 65532, 65532, 65532) == tuple(getattr(got.security_context, name) for name in _SECURITY)
@@ -168,7 +170,7 @@ def test_a_job_with_every_supported_field_is_taken():
         "[{matchExpressions: [{key: zone, operator: In, values: [a]}]}]}}}\n"
         "    topologySpread: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule}]\n"
         "    priorityClassName: high\n    schedulerName: volcano\n"
-        "  restart: {maxAttempts: 100, failOn: [3, 137], retryOn: [75]}\n"
+        "  restart: {maxAttempts: 100, failOn: [3, 137], retryOn: [75], hangTimeout: 1h30m, onHang: fail}\n"
         "  activeDeadlineSeconds: 3600\n  ttlSecondsAfterFinished: 0\n"
         "  terminationGracePeriodSeconds: 60\n  serviceAccountName: trainer\n  imagePullSecrets: [registry]\n"
         "  imagePullPolicy: Always\n  securityContext: {profile: restricted, runAsUser: 1000, runAsGroup: 0, "

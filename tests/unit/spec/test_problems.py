@@ -157,6 +157,23 @@ from .jobs import make_text, places, problems, yaml_with
         ),
         ({"restart": {"failOn": [True]}}, "spec.restart.failOn[0]: `true` is true or false; a whole number is needed"),
         ({"restart": {"failOn": 3}}, "spec.restart.failOn: `3` is a number; a list is needed"),
+        (
+            {"restart": {"hangTimeout": 0}},
+            "spec.restart.hangTimeout: `0` would call every wait a hang (write onHang: report, which ends nothing)",
+        ),
+        (
+            {"restart": {"hangTimeout": "none"}},
+            "spec.restart.hangTimeout: `none` would call every wait a hang (write onHang: report, which ends nothing)",
+        ),
+        (
+            {"restart": {"hangTimeout": "ten minutes"}},
+            "spec.restart.hangTimeout: `ten minutes` is not a duration (write 90s, 10m, 1h30m, or a whole number "
+            "of seconds)",
+        ),
+        (
+            {"restart": {"onHang": "Report"}},
+            "spec.restart.onHang: `Report` is not one of restart, fail, report (did you mean report?)",
+        ),
         ({"restart": {"retryOn": []}}, "spec.restart.retryOn: is empty (write [3], or remove it)"),
         (
             {"securityContext": {"runAsUser": 0}},
@@ -196,7 +213,6 @@ def test_a_wrong_field_is_one_sentence_with_its_remedy(fields, expected):
         ({"code": {"git": {}}}, "spec.code.git", "use code.path, or clone in the image"),
         ({"code": {"volume": "a"}}, "spec.code.volume", "use volumes and name the script by its full path"),
         ({"checkpoint": {"volume": "a"}}, "spec.checkpoint", "use volumes and save from the script"),
-        ({"restart": {"hangTimeout": "10m"}}, "spec.restart.hangTimeout", "use activeDeadlineSeconds"),
         (
             {"network": {"interface": "eth0"}},
             "spec.network.interface",

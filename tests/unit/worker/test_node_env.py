@@ -37,6 +37,7 @@ def test_the_environment_becomes_values(tmp_path: Path) -> None:
             "K8SDDP_FAIL_ON", "3,x", "K8SDDP_FAIL_ON='3,x' must be exit codes from 1 to 255, separated", id="codes"
         ),
         pytest.param("K8SDDP_RETRY_ON", "0", "K8SDDP_RETRY_ON='0' must be exit codes from 1 to 255", id="code 0"),
+        pytest.param("K8SDDP_ON_HANG", "stop", "K8SDDP_ON_HANG='stop' must be one of restart, fail, report", id="hang"),
         pytest.param("K8SDDP_NODE_RANK", "1", "K8SDDP_NODE_RANK=1 must be below K8SDDP_NNODES=1", id="rank"),
         pytest.param("K8SDDP_CPUS", "many", "K8SDDP_CPUS='many' must be a number", id="cpus"),
     ],

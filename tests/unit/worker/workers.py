@@ -57,6 +57,8 @@ def make_env(index: int, folder: Path, port: int, **changes: str) -> dict[str, s
         "K8SDDP_JOIN_TIMEOUT": "30",
         "K8SDDP_MAX_ATTEMPTS": "1",
         "K8SDDP_GRACE_PERIOD": "10",
+        "K8SDDP_HANG_TIMEOUT": "600",
+        "K8SDDP_ON_HANG": "restart",
         "K8SDDP_GPUS": "0",
         "K8SDDP_NAMESPACE": "team-a",
         "K8SDDP_POD_NAME": f"digits-{index}",
