@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import NoReturn, Optional
 
-from . import code_zip, driver, preflight, root_cause, status
+from . import code_zip, driver, leaving, preflight, root_cause, status
 from .contract import node_env
 from .contract import verdict as verdicts
 from .gang import messages
@@ -180,6 +180,6 @@ def _refuse(
     sink.say("%s (exit %d)" % (root_cause.summary(verdict), code))
     path = environ.get(node_env.TERMINATION_LOG, "")
     if path:
-        driver.record(path, verdict, sink)
+        leaving.record(path, verdict, sink)
     sink.drain(DRAIN_LIMIT)
     return code

@@ -11,9 +11,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Optional
 
+from .gang import member
 from .net import http_server, loop
 
 MAX_WAIT = 60.0  # seconds that an answer is held at most
+
+STATES = {  # of the member -> what is said while no ranks run
+    member.SEEKING: "looking for node 0",
+    member.WAITING: "waiting for the other nodes",
+    member.RUNNING: "starting",
+    member.ENDING: "ending an attempt",
+    member.LEAVING: "ending",
+}
 
 
 class Readiness:

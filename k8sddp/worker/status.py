@@ -12,9 +12,18 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Optional
 
+from .gang import member
 from .ranks import rank_page
 
 PAST = ("attempt", "counted", "class", "rank", "node_rank", "exit_code")  # what is told of an attempt that ended
+
+STATES = {  # of the member -> what is told of the node
+    member.SEEKING: "joining",
+    member.WAITING: "waiting",
+    member.RUNNING: "training",
+    member.ENDING: "restarting",
+    member.LEAVING: "ending",
+}
 
 
 class Facts(NamedTuple):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from k8sddp.worker import driver
+from k8sddp.worker import leaving
 from tests.unit.worker import workers
 
 
@@ -45,7 +45,7 @@ def test_node_0_leaves_when_the_kubelets_have_seen_the_others_go(tmp_path: Path)
         assert 0 == follower.wait()
         gone = time.monotonic()
         assert 0 == node_0.wait()
-        assert time.monotonic() - gone > 0.9 * driver.KUBELET_LIMIT
+        assert time.monotonic() - gone > 0.9 * leaving.KUBELET_LIMIT
 
 
 def test_the_budget_is_spent_exactly(tmp_path: Path) -> None:
