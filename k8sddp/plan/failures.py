@@ -57,7 +57,8 @@ _JOB_REASONS: Final[Mapping[str, str]] = {
 
 MAX_MESSAGE: Final = 200
 MAX_OWN: Final = 400  # of a sentence that is all the worker's own, as it cuts it itself (root_cause.MAX_TEXT)
-_OWN: Final = ("configuration", "preflight")  # kinds of failures with such sentences: the remedy stands in the middle
+# Kinds of failures with such sentences: the remedy, or the place in the code, stands in the middle
+_OWN: Final = ("configuration", "preflight", "hang")
 
 
 @dataclass(frozen=True)

@@ -47,13 +47,24 @@ def _of_verdict(code: int, index: int, verdict: verdicts.Verdict) -> str:
     cause = verdict.first_failure
     if cause is None:
         return ""
-    culprit = f"node {cause.node_rank}" if cause.rank is None else f"rank {cause.rank} on node {cause.node_rank}"
     if verdict.outcome == verdicts.STOPPED and code == exit_codes.FOLLOWER_LEAVES:
         return "another pod took its place"
     if verdict.outcome != verdicts.FAILED:
         return ""
     if code == exit_codes.FOLLOWER_LEAVES:
-        return f"left because {culprit} failed" if cause.node_rank != index else f"{culprit} failed; node 0 reports it"
-    if cause.node_rank != index and (code <= exit_codes.FAILED or code in exit_codes.FINAL):
-        return f"reports for the job that {culprit} failed"
+        return f"{_what(cause)}; node 0 reports it" if _is_on(index, cause) else f"left because {_what(cause)}"
+    if not _is_on(index, cause) and (code <= exit_codes.FAILED or code in exit_codes.FINAL):
+        return f"reports for the job that {_what(cause)}"
     return ""
+
+
+def _is_on(index: int, cause: verdicts.FirstFailure) -> bool:
+    """Return whether the failure was on that node; of a hang without a rank nobody knows."""
+    return cause.node_rank == index and (cause.kind != "hang" or cause.rank is not None)
+
+
+def _what(cause: verdicts.FirstFailure) -> str:
+    failed = "hung" if cause.kind == "hang" else "failed"
+    if cause.rank is not None:
+        return f"rank {cause.rank} on node {cause.node_rank} {failed}"
+    return "some rank hung" if cause.kind == "hang" else f"node {cause.node_rank} failed"

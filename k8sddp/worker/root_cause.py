@@ -33,7 +33,8 @@ WEAK_SIGNALS = ("SIGTERM", "SIGINT")  # a launcher ends the ranks that are left
 class Failure(NamedTuple):
     """One thing that went wrong on one node; `rank` is None where no rank is to blame."""
 
-    kind: str  # exception | exit | signal | early-exit | lost | evicted | infrastructure | preflight | configuration
+    # exception | exit | signal | early-exit | hang | lost | evicted | infrastructure | preflight | configuration
+    kind: str
     node_rank: int
     pod: str
     kube_node: str
@@ -98,6 +99,8 @@ def last_line(failure: Failure) -> str:
 def _what(failure: Failure) -> str:
     where = "(pod %s%s)" % (failure.pod, ", node %s" % failure.kube_node if failure.kube_node else "")
     who = "node %d %s" % (failure.node_rank, where)
+    if failure.kind == "hang":
+        return _one_line(_hang(failure, where))
     if failure.rank is not None:
         who = "rank %d %s" % (failure.rank, where)
     elif failure.kind in PROCESS_KINDS and failure.detail:
@@ -118,8 +121,16 @@ def _what(failure: Failure) -> str:
     return _one_line("%s: %s" % (who, failure.detail or failure.exception or failure.kind))
 
 
+def _hang(failure: Failure, where: str) -> str:
+    if failure.rank is None:
+        return "it cannot be told which rank hangs: %s" % failure.detail
+    return "rank %d %s hangs: %s" % (failure.rank, where, failure.detail)
+
+
 def exit_code(failure: Failure) -> int:
     """Return the code that index 0 leaves with."""
+    if failure.kind == "hang":
+        return exit_codes.HANG
     if failure.kind == "infrastructure":
         return exit_codes.INFRASTRUCTURE
     if failure.kind == "preflight":

@@ -13,6 +13,7 @@ import signal
 from typing import NamedTuple, Optional
 
 from k8sddp.worker import root_cause
+from k8sddp.worker.contract import node_env
 
 FINAL_KINDS = ("preflight", "configuration")  # the same image and the same spec will fail the same way
 BRIEF = 600.0  # seconds; an attempt that took longer may have trained unseen
@@ -51,6 +52,7 @@ class Rules(NamedTuple):
 
     fail_on: tuple[int, ...] = ()
     retry_on: tuple[int, ...] = ()
+    on_hang: str = node_env.RESTART
 
 
 class Decision(NamedTuple):
@@ -89,6 +91,8 @@ def decide(failure: root_cause.Failure, rules: Rules, *, lasted: float, before: 
     """Decide what follows a failure of an attempt that lasted so many seconds; `before` is `words` of the last one."""
     if failure.kind in FINAL_KINDS:
         return Decision(True)
+    if failure.kind == "hang" and rules.on_hang == node_env.FAIL:
+        return Decision(True, "restart.onHang is fail")
     code = _rank_code(failure)
     if code is None:
         return AGAIN

@@ -266,7 +266,7 @@ def test_earliest_of_equal_failures_is_named() -> None:
     assert "digits-1-abcde" in first(late, early).sentence
 
 
-@pytest.mark.parametrize("kind", ["configuration", "preflight"])
+@pytest.mark.parametrize("kind", ["configuration", "preflight", "hang"])
 def test_the_workers_own_sentences_are_told_whole(kind: str) -> None:
     """What is wrong and the likely reason: nothing of it may go, as the middle of a long exception may."""
     sentence = "node 1 (pod digits-1-abcde, node a): " + "the ranks formed a group of 2 " * 8 + "for a reason"

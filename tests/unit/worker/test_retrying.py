@@ -144,6 +144,13 @@ def test_the_users_own_rules_go_first(rules: dict[str, tuple[int, ...]], reason:
         assert reason == decide(again, retrying.words(again, lasted=5.0), **rules)
 
 
+def test_a_hang_is_tried_again_unless_the_job_says_otherwise() -> None:
+    """restart.onHang; exit codes have no say, because there is none."""
+    hung = root_cause.Failure("hang", 1, "digits-1", "node-b", rank=1, detail="for 600 s it has been in train.py:40")
+    assert decide(hung, retry_on=(3,)) is None
+    assert "restart.onHang is fail" == decide(hung, on_hang="fail")
+
+
 def fail(gang: object, attempt: int, failure: root_cause.Failure, now: float) -> list[object]:
     """Let rank 1 of a running gang fail and every member be idle; return all effects."""
     effects = gang.received(1, messages.Failed(attempt, root_cause.to_record(failure)), now)

@@ -40,6 +40,16 @@ def make_failure(**changes: object) -> root_cause.Failure:
         ),
         pytest.param(make_failure(exit_code=3), "rank 5 (pod digits-1, node node-b) exited with code 3", id="exit"),
         pytest.param(
+            make_failure(kind="hang", detail="for 600 s it has been in train.py:40 in load"),
+            "rank 5 (pod digits-1, node node-b) hangs: for 600 s it has been in train.py:40 in load",
+            id="hang",
+        ),
+        pytest.param(
+            make_failure(kind="hang", rank=None, detail="all 4 ranks wait in backward, the longest for 600 s"),
+            "it cannot be told which rank hangs: all 4 ranks wait in backward, the longest for 600 s",
+            id="hang of all",
+        ),
+        pytest.param(
             make_failure(kind="signal", signal="SIGKILL", kube_node=""),
             "rank 5 (pod digits-1) was killed by SIGKILL (perhaps out of memory)",
             id="kill",
@@ -111,6 +121,7 @@ def test_the_earliest_cause_wins() -> None:
     [
         pytest.param(make_failure(exit_code=3), 3, id="own code"),
         pytest.param(make_failure(exit_code=200), 64, id="code beyond 63"),
+        pytest.param(make_failure(kind="hang"), 76, id="hang"),
         pytest.param(make_failure(kind="signal", signal="SIGKILL"), 64, id="signal"),
         pytest.param(make_failure(kind="lost"), 64, id="lost"),
         pytest.param(make_failure(kind="infrastructure"), 75, id="infrastructure"),
