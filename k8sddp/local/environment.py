@@ -7,6 +7,7 @@ only on a cluster (envFrom, values from a Secret or ConfigMap) is refused with i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,9 @@ def of_pod(
         path = asked.get(key)
         if path and env[key] == path:  # under no mount: the container runtime's own, such as the termination log
             env[key] = str(scratch / Path(path).name)
+    for key in node_env.PATH_LISTS:
+        if asked.get(key):
+            env[key] = json.dumps([[one, mounts.relocate(path, mounted)] for one, path in json.loads(asked[key])])
     env |= {key: who.address for key in node_env.BIND_HOSTS if key in asked}
     env |= {key: hosts.get(asked[key], asked[key]) for key in node_env.PEER_HOSTS if key in asked}
     return env

@@ -93,6 +93,21 @@ def disk_volumes(spec: specs.JobSpec) -> list[tuple[str, str, int]]:
     return found
 
 
+# Volume sources that Kubernetes mounts read-only, whatever is asked (pkg/volume, IsReadOnly / ReadOnly attributes)
+_ALWAYS_READ_ONLY: Final = frozenset({"configMap", "secret", "projected", "downwardAPI", "image"})
+
+
+def writable(spec: specs.JobSpec) -> list[tuple[str, str]]:
+    """Return the user's volumes that are not mounted read-only: name, and where."""
+    return [
+        (volume.name, volume.mount_path)
+        for volume in spec.volumes
+        if not volume.read_only
+        and not _ALWAYS_READ_ONLY & volume.source.keys()
+        and not any(source.get("readOnly") for source in volume.source.values())
+    ]
+
+
 def _values(job: specs.DDPJob, code_digest: str, code_config_map: str) -> Mapping[str, str]:
     spec = job.spec
     cpus = specs.cpu_count(spec.resources)
@@ -113,6 +128,8 @@ def _values(job: specs.DDPJob, code_digest: str, code_config_map: str) -> Mappin
         node_env.GPUS: str(spec.resources.gpu),
         node_env.CPUS: f"{cpus:.3f}".rstrip("0").rstrip(".") if cpus else "",
         node_env.CODE_DIGEST: code_digest,
+        node_env.PREFLIGHT: spec.preflight,
+        node_env.WRITABLE: json.dumps(writable(spec), separators=(",", ":")),
         node_env.VOLUMES: json.dumps(disk_volumes(spec), separators=(",", ":")),
         node_env.CODE_CONFIG_MAP: code_config_map,
         node_env.CODE_ZIP: f"{CODE_DIR}/{CODE_KEY}" if spec.code else "",

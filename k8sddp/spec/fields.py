@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
@@ -158,6 +158,10 @@ def _exit_code(value: int) -> int:
     return value
 
 
+def _off_is_skip(value: object) -> object:
+    return node_env.SKIP if value == "off" else value
+
+
 Int = Annotated[int, Field(strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
 Text = Annotated[str, Field(min_length=1)]
@@ -192,3 +196,10 @@ ExitCode = Annotated[
 ]
 # An empty list could mean none or all, so it is refused; the default stands for a field that is left out.
 ExitCodes = Annotated[tuple[ExitCode, ...], Field(min_length=1)]
+# `off` unquoted is false to kubectl, and the loader refuses it with the quoted form; so the word to write is another,
+# and who quotes it is understood.
+Preflight = Annotated[
+    Literal["fail", "warn", "skip"],
+    BeforeValidator(_off_is_skip),
+    WithJsonSchema({"enum": ["fail", "warn", "skip", "off"], "type": "string"}),
+]

@@ -25,6 +25,7 @@ from k8sddp.spec.fields import (
     Name,
     Nodes,
     Part,
+    Preflight,
     QualifiedKey,
     Quantity,
     ResourceName,
@@ -210,6 +211,12 @@ class JobSpec(Part):
     network: Network = Field(default=Network(), description="Who may connect to the pods.")
     scheduling: Scheduling = Field(default=Scheduling(), description="Where the pods may run.")
     restart: Restart = Field(default=Restart(), description="When the gang starts again after a failure.")
+    preflight: Preflight = Field(
+        default="fail",
+        description="What a problem does that is found before the first attempt (torch, script, GPUs, driver, folders, "
+        "peers' ports): fail: it ends the job with exit code 77; warn: it is said, and the job goes on; skip, or "
+        '"off" in quotes: nothing is looked at. Default: fail.',
+    )
     active_deadline_seconds: Annotated[Int, Field(ge=1, le=_MAX_INT32)] | None = Field(
         default=None, description="The job fails after this many seconds. Default: no limit."
     )

@@ -19,6 +19,5 @@ FIELDS: Final[Mapping[str, str]] = {
     "spec.scheduling.queue": "use the label kueue.x-k8s.io/queue-name in metadata.labels",
     "spec.scheduling.gang": "remove it",
     "spec.suspend": "apply the file when the job may start",
-    "spec.preflight": "remove it",
     "spec.podTemplate": "render the manifests and patch them",
 }

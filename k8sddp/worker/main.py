@@ -1,6 +1,6 @@
 """The worker's entry: `python worker.pyz train.py --epochs 10`, PID 1 of a pod or a process group of `run --local`.
 
-Order: environment, code, preflight, ports, then the gang until its end. A problem before the gang is one sentence, a
+Order: environment, code, ports, preflight, then the gang until its end. A problem before the gang is one sentence, a
 termination log and exit 77 (preflight) or 78 (configuration); nothing is left behind. No traceback for anything that is
 the user's or the cluster's to mend.
 """
@@ -14,11 +14,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import NoReturn, Optional
 
-from . import code_zip, driver, leaving, preflight, root_cause, status
+from . import code_zip, driver, leaving, root_cause, status
 from .contract import node_env
 from .contract import verdict as verdicts
 from .gang import messages
 from .net import http_server, loop
+from .preflight import checks, finding
 from .ranks import descriptors, process_tree, rank_output
 from .ranks.launcher import rank_env
 
@@ -64,7 +65,7 @@ def main(argv: Optional[Sequence[str]] = None, environ: Optional[Mapping[str, st
         code = events.run()
     except code_zip.CodeZipError as error:
         return _refuse(env, sink, node, kind="configuration", detail=str(error))
-    except preflight.PreflightError as error:
+    except checks.PreflightError as error:
         return _refuse(env, sink, node, kind="preflight", detail=str(error))
     except Exception as error:  # ours to mend, but no rank may outlive it and no rank's exit code may be imitated
         sys.__excepthook__(type(error), error, error.__traceback__)  # `traceback` costs every worker 1 MB
@@ -97,13 +98,12 @@ def _prepare(
     code_digest = _unpack(node)
     if node.work_dir:
         _enter(node.work_dir)
-    version = preflight.torch_version()
-    preflight.check_words(words)
-    preflight.check_gpus(node)
     listener: Optional[socket.socket] = None
     if node.node_rank == 0 and node.nnodes > 1:
-        listener = preflight.listen(node.bind_host, node.port, "the gang")
-    http = preflight.listen(node.bind_host, node.http_port, "/healthz and /readyz")
+        listener = checks.listen(node.bind_host, node.port, "the gang")
+    http = checks.listen(node.bind_host, node.http_port, "/healthz and /readyz")
+    report = checks.look(node, words, environ)
+    _tell(sink, node, report)
     own = messages.Join(
         node_rank=node.node_rank,
         pod=node.pod_name,
@@ -111,7 +111,7 @@ def _prepare(
         nnodes=node.nnodes,
         nproc_per_node=node.nproc_per_node,
         code_digest=code_digest,
-        torch_version=version,
+        torch_version=report.torch,
         failure_count=node.failure_count,
         ignored_count=node.ignored_count,
         memory={},
@@ -125,8 +125,21 @@ def _prepare(
         "/metrics": http_server.at_once(http_server.METRICS, lambda: (200, status.to_metrics(node_driver.facts()))),
     }
     http_server.HttpServer(events, http, routes, say=sink.say)
-    sink.say("node %d of %d, pod %s, torch %s" % (node.node_rank, node.nnodes, node.pod_name, version))
     return node_driver
+
+
+def _tell(sink: rank_output.Sink, node: node_env.NodeEnv, report: checks.Report) -> None:
+    """Say who this is and what the checks have found; raises PreflightError where the job ends with it."""
+    who, told = "node %d (pod %s)" % (node.node_rank, node.pod_name), list(report.findings)
+    ends = node.preflight == node_env.FAIL and finding.problems(told)
+    if ends:
+        told.remove(ends[0])  # it is the verdict's own line
+    else:
+        sink.say("node %d of %d, pod %s, torch %s" % (node.node_rank, node.nnodes, node.pod_name, report.torch))
+    for line in finding.lines(who, told, seconds=report.seconds, all_told=not ends):
+        sink.say(line)
+    if ends:
+        raise checks.PreflightError(finding.summary(report.findings))
 
 
 def _unpack(node: node_env.NodeEnv) -> str:
@@ -148,9 +161,7 @@ def _enter(folder: str) -> None:
         os.makedirs(folder, exist_ok=True)
         os.chdir(folder)
     except OSError as error:
-        raise preflight.PreflightError(
-            "the working directory %s cannot be used: %s" % (folder, error.strerror)
-        ) from None
+        raise checks.PreflightError("the working directory %s cannot be used: %s" % (folder, error.strerror)) from None
 
 
 def _leave_nothing() -> None:

@@ -26,6 +26,9 @@ CPUS = "K8SDDP_CPUS"  # per node, a decimal number; empty without a request
 CODE_DIGEST = "K8SDDP_CODE_DIGEST"  # of what the job was made with; empty without code, and for the user's ConfigMap
 CODE_CONFIG_MAP = "K8SDDP_CODE_CONFIG_MAP"  # the name of the one that holds the code, for messages; empty without
 EPHEMERAL_LIMIT = "K8SDDP_EPHEMERAL_LIMIT"  # bytes of the Kubernetes Node's disk, a LimitRange's or all; 0: unknown
+PREFLIGHT = "K8SDDP_PREFLIGHT"  # fail | warn | skip: what a problem that the checks find does
+ONLY_PREFLIGHT = "K8SDDP_ONLY_PREFLIGHT"  # "1": make the checks, end with 0 or 77, start no rank
+WRITABLE = "K8SDDP_WRITABLE"  # the user's volumes that can be written, a JSON list of [name, mountPath]
 VOLUMES = "K8SDDP_VOLUMES"  # emptyDirs on disk, a JSON list of [name, mountPath, sizeLimit in bytes or 0]
 
 # Who this pod is (downward API)
@@ -51,6 +54,9 @@ COORDINATOR = "K8SDDP_COORDINATOR"  # NAME-0.NAME, completed from resolv.conf; a
 PATHS = (CODE_ZIP, WORK_DIR, SCRATCH_DIR, SHM_DIR, TERMINATION_LOG)
 BIND_HOSTS = (BIND_HOST, POD_IP)
 PEER_HOSTS = (COORDINATOR,)
+PATH_LISTS = (WRITABLE,)  # of [name, path]
+
+FAIL, WARN, SKIP = "fail", "warn", "skip"  # of PREFLIGHT
 
 # What the worker adds for the processes it starts
 ATTEMPT = "K8SDDP_ATTEMPT"  # 0-based
@@ -113,6 +119,9 @@ class NodeEnv(NamedTuple):
     gpus: int
     cpus: float  # 0.0 where the job names none
     code_digest: str
+    preflight: str
+    only_preflight: bool
+    writable: Tuple[Tuple[str, str], ...]
     volumes: Tuple[Tuple[str, str, int], ...]
     ephemeral_limit: int
     code_config_map: str
@@ -166,6 +175,9 @@ def parse(environ: Mapping[str, str]) -> NodeEnv:
         gpus=_integer(environ, GPUS, problems, minimum=0),
         cpus=_number(environ, CPUS, problems),
         code_digest=environ.get(CODE_DIGEST, ""),
+        preflight=_choice(environ, PREFLIGHT, problems, choices=(FAIL, WARN, SKIP), default=FAIL),
+        only_preflight=environ.get(ONLY_PREFLIGHT) == "1",
+        writable=_paths(environ, WRITABLE, problems),
         volumes=_volumes(environ, problems),
         ephemeral_limit=_integer(environ, EPHEMERAL_LIMIT, problems, minimum=0, default="0"),
         code_config_map=environ.get(CODE_CONFIG_MAP, ""),
@@ -209,8 +221,10 @@ def _text(environ: Mapping[str, str], name: str, problems: List[str]) -> str:
     return value
 
 
-def _choice(environ: Mapping[str, str], name: str, problems: List[str], *, choices: Tuple[str, ...]) -> str:
-    value = _text(environ, name, problems)
+def _choice(
+    environ: Mapping[str, str], name: str, problems: List[str], *, choices: Tuple[str, ...], default: str = ""
+) -> str:
+    value = environ.get(name) or default or _text(environ, name, problems)
     if value and value not in choices:
         problems.append("%s=%r must be one of %s" % (name, value, ", ".join(choices)))
     return value
@@ -241,6 +255,14 @@ def _volumes(environ: Mapping[str, str], problems: List[str]) -> Tuple[Tuple[str
         )
     except (TypeError, ValueError):
         problems.append("%s=%r must be a list of [name, path, bytes]" % (VOLUMES, environ[VOLUMES]))
+        return ()
+
+
+def _paths(environ: Mapping[str, str], name: str, problems: List[str]) -> Tuple[Tuple[str, str], ...]:
+    try:
+        return tuple((str(one), str(path)) for one, path in json.loads(environ.get(name) or "[]"))
+    except (TypeError, ValueError):
+        problems.append("%s=%r must be a list of [name, path]" % (name, environ[name]))
         return ()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Any
 
 import pytest
@@ -108,3 +109,12 @@ def test_values_from_a_cluster_are_refused(container: dict[str, Any], words: str
     """The refusal names the variable or the source."""
     with pytest.raises(errors.LocalError, match=words):
         make_layout(make_job(container=container))
+
+
+def test_the_volumes_that_are_looked_at_are_folders_here() -> None:
+    """The contract's lists of paths are rewritten path by path."""
+    entries = [{"name": node_env.WRITABLE, "value": '[["ckpt","/ckpt"],["other","/not/mounted"]]'}]
+    volumes = {"volumes": [{"name": "ckpt", "emptyDir": {}}], "mounts": [{"name": "ckpt", "mountPath": "/ckpt"}]}
+    (pod,) = make_layout(with_env(*entries, **volumes))
+    (_, here), other = json.loads(pod.env[node_env.WRITABLE])
+    assert (str(pod.folders.kept / "ckpt"), ["other", "/not/mounted"]) == (here, other)

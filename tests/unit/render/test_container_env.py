@@ -83,6 +83,8 @@ def test_worker_reads_the_environment_that_is_rendered():
         rendezvous={"port": 2000, "timeout": "2m"},
         restart={"maxAttempts": 7, "failOn": [3, 137], "retryOn": [64], "hangTimeout": "5m", "onHang": "fail"},
         launcher="direct",
+        preflight="warn",
+        volumes=[{"name": "ckpt", "mountPath": "/ckpt", "persistentVolumeClaim": {"claimName": "a"}}],
     )
     environ = {
         variable["name"]: variable["value"]
@@ -93,6 +95,7 @@ def test_worker_reads_the_environment_that_is_rendered():
     expected = node_env.NodeEnv(
         job="digits", nnodes=3, nproc_per_node=4, backend="gloo", launcher="direct", port=2000, join_timeout=120.0,
         max_attempts=7, fail_on=(3, 137), retry_on=(64,), hang_timeout=300.0, on_hang="fail",
+        preflight="warn", only_preflight=False, writable=(("ckpt", "/ckpt"),),
         volumes=(("k8sddp-tmp", "/tmp", 0), ("k8sddp-work", "/k8sddp/work", 0)),
         ephemeral_limit=8 << 20,
         grace_period=30.0, gpus=0, cpus=2.5, code_digest=jobs.CODE.digest, code_config_map="digits-code",
@@ -103,6 +106,24 @@ def test_worker_reads_the_environment_that_is_rendered():
         termination_log="/dev/termination-log", bind_host="", coordinator="digits-0.digits",
     )  # fmt: skip
     assert expected == node_env.parse(environ)
+
+
+@pytest.mark.parametrize(
+    ("volume", "writable"),
+    [
+        pytest.param({"persistentVolumeClaim": {"claimName": "a"}}, True, id="claim"),
+        pytest.param({"persistentVolumeClaim": {"claimName": "a"}, "readOnly": True}, False, id="read-only mount"),
+        pytest.param({"persistentVolumeClaim": {"claimName": "a", "readOnly": True}}, False, id="read-only claim"),
+        pytest.param({"emptyDir": {}}, True, id="emptyDir"),
+        pytest.param({"configMap": {"name": "a"}}, False, id="ConfigMap"),
+        pytest.param({"image": {"reference": "a"}}, False, id="image"),
+    ],
+)
+def test_volumes_that_can_be_written_are_told_to_the_worker(volume, writable):
+    """Those that Kubernetes mounts read-only, or the user does, are not looked at."""
+    container = jobs.make_container(volumes=[{"name": "data", "mountPath": "/data", **volume}])
+    env = {one["name"]: one.get("value") for one in container["env"]}
+    assert ('[["data","/data"]]' if writable else "[]") == env[node_env.WRITABLE]
 
 
 @pytest.mark.parametrize(

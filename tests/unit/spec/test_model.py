@@ -62,6 +62,25 @@ def test_durations_are_seconds(written, seconds):
 
 
 @pytest.mark.parametrize(
+    ("written", "meant"),
+    [(None, "fail"), ("fail", "fail"), ("warn", "warn"), ("skip", "skip"), ("off", "skip")],
+    ids=str,
+)
+def test_preflight_is_a_word_that_every_reader_of_yaml_takes_for_one(written, meant):
+    """`off` in quotes is `skip`, and the same job: it is no change to write it so."""
+    job = make_job(**({} if written is None else {"preflight": written}))
+    assert meant == job.spec.preflight
+    assert (None if meant == "fail" else meant) == spec.canonical(job)["spec"].get("preflight")
+
+
+def test_preflight_off_without_quotes_is_answered_with_the_quoted_form():
+    """To kubectl it is false, so nobody may be left to find out."""
+    rule = "`off` is false to kubectl and a text to others"
+    assert [f'spec.preflight: {rule} (write "off" for the text, or false)'] == problems(yaml_with("  preflight: off\n"))
+    assert [] == problems(yaml_with('  preflight: "off"\n'))
+
+
+@pytest.mark.parametrize(
     ("written", "text", "count"),
     [
         (32, "32", 32.0),

@@ -227,7 +227,6 @@ def test_a_wrong_field_is_one_sentence_with_its_remedy(fields, expected):
         ),
         ({"scheduling": {"gang": True}}, "spec.scheduling.gang", "remove it"),
         ({"suspend": True}, "spec.suspend", "apply the file when the job may start"),
-        ({"preflight": {}}, "spec.preflight", "remove it"),
         ({"podTemplate": {}}, "spec.podTemplate", "render the manifests and patch them"),
     ],
     ids=lambda value: str(value)[:30],

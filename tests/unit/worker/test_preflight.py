@@ -1,129 +1,188 @@
-"""What is known to be wrong before anything starts, each in one sentence with its remedy."""
+"""The checks as a whole: made side by side, within one limit, told in one line or one for each finding."""
 
 from __future__ import annotations
 
-import importlib.machinery
 import socket
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from k8sddp.worker import preflight
 from k8sddp.worker.contract import node_env
+from k8sddp.worker.preflight import checks, finding
 from tests.unit.worker import workers
 
+WARNING = finding.Finding("shared memory", finding.WARNING, "it is small")
+PROBLEM = finding.Finding("torch", finding.PROBLEM, "torch is missing")
+OTHER = finding.Finding("script", finding.PROBLEM, "the script is missing")
+FINE = finding.Finding("GPUs", finding.OK)
 
-def make_torch(folder: Path, version: str = "2.9.1+cpu", extension: str = "") -> Path:
-    """Make a folder that looks like an installed torch and return its parent."""
-    (folder / "torch").mkdir(parents=True)
-    (folder / "torch" / "__init__.py").touch()
-    (folder / "torch" / "version.py").write_text(
-        f"from typing import Optional\n__version__ = '{version}'\ncuda = None\n"
-    )
-    if extension:
-        (folder / "torch" / f"_C{extension}").touch()
-    return folder
+
+def make_node(folder: Path, **changes: str) -> node_env.NodeEnv:
+    """Return the node of a pod whose folders are there."""
+    (folder / "tmp").mkdir(exist_ok=True)
+    return node_env.parse(workers.make_env(0, folder, 29400, **changes))
+
+
+def test_what_is_well_is_one_line() -> None:
+    """With the number of checks and how long they took."""
+    assert ("preflight of node 1: 1 check passed in 0.04 s",) == finding.lines("node 1", [FINE], seconds=0.041)
+    assert ("preflight of node 1: 2 checks passed in 3.00 s",) == finding.lines("node 1", [FINE, FINE], seconds=3.0)
+
+
+def test_what_is_not_well_is_a_line_each() -> None:
+    """With its level and the name of the check."""
+    assert (
+        "preflight of node 1: warning: shared memory: it is small",
+        "preflight of node 1: problem: torch: torch is missing",
+    ) == finding.lines("node 1", [WARNING, FINE, PROBLEM], seconds=0.1)
 
 
 @pytest.mark.parametrize(
-    "extension",
-    [pytest.param("", id="no extension"), pytest.param(importlib.machinery.EXTENSION_SUFFIXES[0], id="ours")],
-)
-def test_the_version_is_read_without_importing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extension: str) -> None:
-    """Build tag included, from version.py."""
-    monkeypatch.syspath_prepend(make_torch(tmp_path, extension=extension))
-    monkeypatch.delitem(__import__("sys").modules, "torch", raising=False)
-    assert "2.9.1+cpu" == preflight.torch_version()
-
-
-@pytest.mark.parametrize(
-    ("version", "extension", "said"),
+    ("findings", "said"),
     [
-        pytest.param(
-            "2.9.1", ".cpython-27-x86_64-linux-gnu.so", "is built for cpython-27-x86_64-linux-gnu, but", id="python"
-        ),
-        pytest.param("1.13.1", "", "is too old: k8sddp needs 2.4 or newer", id="old"),
+        pytest.param([WARNING, PROBLEM], "torch is missing", id="one"),
+        pytest.param([PROBLEM, OTHER], "torch is missing (and 1 more problem, see the log)", id="two"),
+        pytest.param([PROBLEM, OTHER, OTHER], "torch is missing (and 2 more problems, see the log)", id="three"),
     ],
 )
-def test_a_torch_that_cannot_work_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, extension: str, said: str
+def test_the_sentence_of_a_job_that_ends_holds_the_first_problem(findings: list[finding.Finding], said: str) -> None:
+    """The others are counted; warnings are none of its business."""
+    assert said == finding.summary(findings)
+
+
+def test_what_travels_is_bounded_and_begins_with_the_problems() -> None:
+    """16 findings of 400 characters, and none that is well."""
+    long = WARNING._replace(text="x" * 1000)
+    sent = finding.to_records([FINE, *[long] * 20, PROBLEM])
+    assert (finding.MAX_SENT, list(PROBLEM), finding.MAX_TEXT) == (len(sent), sent[0], len(sent[1][2]))
+
+
+def test_each_check_is_told_in_the_order_of_the_table() -> None:
+    """Whichever ends first; one that finds nothing is well."""
+    gate = threading.Event()
+
+    def first() -> Iterator[finding.Finding]:
+        assert gate.wait(30)
+        yield WARNING
+
+    def second() -> Iterator[finding.Finding]:
+        gate.set()
+        yield from ()
+
+    found = checks.run({"shared memory": first, "GPUs": second}, limit=60)
+    assert (WARNING, FINE) == found
+
+
+def test_a_check_that_hangs_is_named_and_left_behind() -> None:
+    """The others are told all the same, and it is no problem: it may be there in a minute."""
+    gate = threading.Event()
+    try:
+        found = checks.run({"volume data": lambda: [PROBLEM] if gate.wait(60) else [], "GPUs": lambda: ()}, limit=0.2)
+    finally:
+        gate.set()
+    assert ["volume data", "GPUs"] == [one.check for one in found]
+    assert (finding.WARNING, finding.OK) == (found[0].level, found[1].level)
+    assert "did not answer within" in found[0].text
+
+
+def test_a_check_that_fails_itself_is_a_warning() -> None:
+    """Whatever its exception, it must not end a job."""
+
+    def broken() -> Iterator[finding.Finding]:
+        raise PermissionError(13, "Permission denied", "/dev/dri")
+        yield
+
+    (found,) = checks.run({"GPUs": broken}, limit=60)
+    assert ("GPUs", finding.WARNING) == found[:2]
+    assert "could not be looked at: [Errno 13] Permission denied" in found.text
+
+
+def test_checks_are_made_where_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pod may have as many threads as it may: then one after the other."""
+
+    def refuse(*_: object) -> int:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("_thread.start_new_thread", refuse)
+    assert (WARNING, FINE) == checks.run({"shared memory": lambda: [WARNING], "GPUs": lambda: ()}, limit=60)
+
+
+def test_a_healthy_node_passes_every_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    """With its folder and what to change."""
-    monkeypatch.syspath_prepend(make_torch(tmp_path, version, extension))
+    """As in `run --local`: torch, script, driver, GPUs, shared memory, folders, a volume."""
+    monkeypatch.syspath_prepend(workers.FAKE_TORCH)
     monkeypatch.delitem(__import__("sys").modules, "torch", raising=False)
-    with pytest.raises(preflight.PreflightError, match=said):
-        preflight.torch_version()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").touch()
+    node = make_node(tmp_path, K8SDDP_WORK_DIR=str(tmp_path), K8SDDP_WRITABLE=f'[["ckpt", "{tmp_path}"]]')
+    report = checks.look(node, ("train.py",), {})
+    names = ["torch", "script", "GPUs", "driver", "shared memory", "temporary folder", "working folder", "volume ckpt"]
+    assert [(name, finding.OK, "") for name in names] == list(report.findings)
+    assert "2.9.1+fake" == report.torch
+    assert ["tmp", "train.py"] == sorted(path.name for path in tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
-    ("devices", "fits"),
+    ("changes", "looks"),
     [
-        pytest.param(["nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm"], True, id="two"),
-        pytest.param(["nvidia0", "nvidiactl"], False, id="one"),
-        pytest.param(["null"], False, id="none"),
-        pytest.param(["kfd"], True, id="ROCm"),
+        pytest.param({"K8SDDP_PREFLIGHT": "skip"}, False, id="skip"),
+        pytest.param({"K8SDDP_PREFLIGHT": "skip", "K8SDDP_ONLY_PREFLIGHT": "1"}, True, id="asked for on purpose"),
+        pytest.param({"K8SDDP_PREFLIGHT": "warn"}, True, id="warn"),
+        pytest.param({}, True, id="default"),
     ],
 )
-def test_nccl_needs_a_gpu_per_rank(tmp_path: Path, devices: list[str], fits: bool) -> None:
-    """Counted as device files; other vendors' are left to torch."""
-    for name in devices:
-        (tmp_path / name).touch()
-    env = workers.make_env(0, tmp_path, 29400, K8SDDP_BACKEND="nccl", K8SDDP_NPROC_PER_NODE="2")
+def test_nothing_is_looked_at_but_torchs_version_where_it_is_skipped(
+    tmp_path: Path, changes: dict[str, str], looks: bool
+) -> None:
+    """The version travels to node 0 in any case."""
+    node = make_node(tmp_path, **changes)
+    assert looks is bool(checks.look(node, ("train.py",), {}).findings)
+
+
+@pytest.mark.parametrize("value", ["fail", "warn", "skip"])
+def test_the_mode_is_read_from_the_environment(tmp_path: Path, value: str) -> None:
+    """`fail` where it is not set."""
+    assert value == make_node(tmp_path, K8SDDP_PREFLIGHT=value).preflight
+    assert "fail" == make_node(tmp_path).preflight
+
+
+def test_a_mode_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    """With the ones that do."""
+    with pytest.raises(node_env.NodeEnvError, match="K8SDDP_PREFLIGHT='off' must be one of fail, warn, skip"):
+        make_node(tmp_path, K8SDDP_PREFLIGHT="off")
+
+
+def test_volumes_that_are_no_list_are_refused(tmp_path: Path) -> None:
+    """A variable of the contract that is malformed is named."""
+    with pytest.raises(node_env.NodeEnvError, match="K8SDDP_WRITABLE='/data' must be a list of"):
+        make_node(tmp_path, K8SDDP_WRITABLE="/data")
+
+
+def test_the_own_name_is_made_of_the_jobs() -> None:
+    """NAME-INDEX.NAME, as the Service has it; no name where pods have none."""
+    env = workers.make_env(1, Path("/x"), 29400, K8SDDP_NNODES="2", K8SDDP_COORDINATOR="digits-0.digits")
     node = node_env.parse(env)
-    if fits:
-        preflight.check_gpus(node, str(tmp_path))
-    else:
-        with pytest.raises(preflight.PreflightError, match=r"nprocPerNode is 2 but .* has [01]: ask for resources.gpu"):
-            preflight.check_gpus(node, str(tmp_path))
+    assert "digits-1.digits" == checks.own_host(node)
+    assert "own name" in checks.of_node(node, ("train.py",), {}, torch=None)
+    local = node._replace(coordinator="127.0.0.2")
+    assert "own name" not in checks.of_node(local, ("train.py",), {}, torch=None)
 
 
 def test_a_taken_port_is_named() -> None:
     """With address, purpose and remedy; the same port on every address is seen too."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(preflight.PreflightError, match=f"port {port} at 127.0.0.1 for tests cannot be used"):
-            preflight.listen("127.0.0.1", port, "tests")
-        with pytest.raises(preflight.PreflightError, match=f"port {port} at every address"):
-            preflight.listen("", port, "tests")
+        with pytest.raises(checks.PreflightError, match=f"port {port} at 127.0.0.1 for tests cannot be used"):
+            checks.listen("127.0.0.1", port, "tests")
+        with pytest.raises(checks.PreflightError, match=f"port {port} at every address"):
+            checks.listen("", port, "tests")
 
 
 def test_an_empty_host_listens_on_every_address() -> None:
     """IPv4 at least, IPv6 where there is any."""
-    with preflight.listen("", 0, "tests") as listener:
+    with checks.listen("", 0, "tests") as listener:
         port = listener.getsockname()[1]
         socket.create_connection(("127.0.0.7", port), timeout=1).close()
-
-
-@pytest.mark.parametrize(
-    ("words", "fits"),
-    [
-        pytest.param(("train.py",), True, id="there"),
-        pytest.param(("-m", "train"), True, id="module"),
-        pytest.param(("-m", "package.train"), True, id="namespace package"),
-        pytest.param(("-m", "json.tool"), True, id="module of the image"),
-        pytest.param(("package",), True, id="a folder with __main__.py"),
-        pytest.param(("other.py",), False, id="missing"),
-        pytest.param(("folder",), False, id="a folder"),
-    ],
-)
-def test_the_script_must_be_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], fits: bool
-) -> None:
-    """Seen from the working directory."""
-    (tmp_path / "train.py").touch()
-    (tmp_path / "package").mkdir()
-    (tmp_path / "package" / "__main__.py").touch()
-    (tmp_path / "folder").mkdir()
-    monkeypatch.chdir(tmp_path)
-    if fits:
-        preflight.check_words(words)
-    else:
-        with pytest.raises(preflight.PreflightError, match=f"the script {words[0]} is not in {tmp_path}"):
-            preflight.check_words(words)
-
-
-def test_a_module_that_is_nowhere_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before the gang waits for all nodes, instead of in every attempt."""
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(preflight.PreflightError, match=f"there is no module pkg.train, neither in {tmp_path} nor in"):
-        preflight.check_words(("-m", "pkg.train"))
