@@ -58,6 +58,14 @@ def script(launcher: str, body: str) -> str:
     return (PARENT if launcher == "spawn" else "") + RANK + body + STARTS[launcher]
 
 
+def state_of(pid: int) -> str:
+    """Return the letter that /proc has for the state of a process, nothing for one that is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
 every_launcher = pytest.mark.parametrize("launcher", ["torchrun", "direct", "spawn"])
 
 
@@ -227,7 +235,8 @@ def body(rank):
 """
     node = Node(tmp_path, script("torchrun", body), nproc_per_node="2", grace_period="600")
     ranks = node.start()
-    node.run_until(lambda: node.text().count("up") == 2)
+    # "up" comes before: who is asked between the two has not been stopped yet, and is then for good
+    node.run_until(lambda: [state_of(pid) for pid in process_tree.descendants(os.getpid())].count("T") == 2)
     node.end(ranks, grace=True)
     assert 2 == node.text().count("saved")
 
