@@ -114,7 +114,7 @@ def test_the_worker_needs_only_the_standard_library(path: Path) -> None:
         inside_a_rank = {
             "sitecustomize",
             *(f"k8sddp_{name}" for name in ("rank", "world", "hooks", "stop", "teardown", "page", "words", "faults")),
-            "k8sddp_origin",
+            *("k8sddp_origin", "k8sddp_ends", "k8sddp_events"),
         }
         roots = {name.split(".")[0] for name in imports_of(path)}
         assert sorted(roots - sys.stdlib_module_names - {"k8sddp", "torch"} - inside_a_rank) == []

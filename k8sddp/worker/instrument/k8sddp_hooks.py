@@ -12,6 +12,8 @@ import functools
 import os
 import sys
 
+import k8sddp_ends
+import k8sddp_events
 import k8sddp_rank
 import k8sddp_teardown
 from k8sddp_words import JOINED, JOINING
@@ -42,7 +44,7 @@ class _Finder:
                     break
         else:
             return None
-        k8sddp_rank.guarded(_patch_after_load, spec.loader, patches)
+        k8sddp_events.guarded(_patch_after_load, spec.loader, patches)
         return spec
 
 
@@ -52,7 +54,7 @@ def _patch_after_load(loader: Any, patches: list[Patch]) -> None:
     def exec_module(module: Any) -> None:
         load(module)
         for patch in patches:
-            k8sddp_rank.guarded(patch, module)
+            k8sddp_events.guarded(patch, module)
 
     loader.exec_module = exec_module
 
@@ -62,7 +64,7 @@ def when_imported(name: str, patch: Patch) -> None:
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
     if name in sys.modules:
-        k8sddp_rank.guarded(patch, sys.modules[name])
+        k8sddp_events.guarded(patch, sys.modules[name])
     else:
         _patches.setdefault(name, []).append(patch)
 
@@ -91,14 +93,14 @@ def _patch_process_failure(module: Any) -> None:
     original = module.ProcessFailure.__post_init__
 
     def __post_init__(self: Any) -> None:
-        k8sddp_rank.guarded(_emit_process, self)
+        k8sddp_events.guarded(_emit_process, self)
         original(self)
 
     module.ProcessFailure.__post_init__ = __post_init__
 
 
 def _emit_process(failure: Any) -> None:
-    k8sddp_rank.emit("process", local_rank=failure.local_rank, child_pid=failure.pid, exit_code=failure.exitcode)
+    k8sddp_events.emit("process", local_rank=failure.local_rank, child_pid=failure.pid, exit_code=failure.exitcode)
 
 
 def _patch_group(module: Any) -> None:
@@ -106,17 +108,17 @@ def _patch_group(module: Any) -> None:
 
     @functools.wraps(init)
     def init_process_group(*args: Any, **kwargs: Any) -> Any:
-        k8sddp_rank.guarded(_tell_group, JOINING)
+        k8sddp_events.guarded(_tell_group, JOINING)
         result = init(*args, **kwargs)
-        k8sddp_rank.guarded(_formed, module, args, kwargs)
-        k8sddp_rank.guarded(_tell_group, JOINED)  # under spawn there is no page before
+        k8sddp_events.guarded(_formed, module, args, kwargs)
+        k8sddp_events.guarded(_tell_group, JOINED)  # under spawn there is no page before
         return result
 
     @functools.wraps(destroy)
     def destroy_process_group(*args: Any, **kwargs: Any) -> Any:
-        k8sddp_rank.guarded(k8sddp_teardown.let_gloo_finish)
+        k8sddp_events.guarded(k8sddp_teardown.let_gloo_finish)
         result = destroy(*args, **kwargs)
-        k8sddp_rank.guarded(_left, module)
+        k8sddp_events.guarded(_left, module)
         return result
 
     module.init_process_group = init_process_group
@@ -131,11 +133,11 @@ def _tell_group(stage: int) -> None:
 
 
 def _formed(module: Any, args: Any, kwargs: Any) -> None:
-    k8sddp_rank.load("k8sddp_world").formed(module, args, kwargs)
+    k8sddp_events.load("k8sddp_world").formed(module, args, kwargs)
 
 
 def _left(module: Any) -> None:
-    if k8sddp_rank.own_rank() is not None and not module.is_initialized():
+    if k8sddp_events.own_rank() is not None and not module.is_initialized():
         os.environ[k8sddp_rank.JOINED] = ""
 
 
@@ -148,7 +150,7 @@ def _patch_poll(module: Any) -> None:
         known = self.returncode
         code = original(self, *args, **kwargs)
         if known is None and code is not None:
-            k8sddp_rank.guarded(k8sddp_rank.emit, "ended", child_pid=self.pid, exit_code=code)
+            k8sddp_events.guarded(k8sddp_events.emit, "ended", child_pid=self.pid, exit_code=code)
         return code
 
     module.Popen.poll = poll
@@ -161,7 +163,7 @@ def _patch_exit_status(module: Any) -> None:
     @functools.wraps(original)
     def _handle_exitstatus(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
-        k8sddp_rank.guarded(k8sddp_rank.emit, "ended", child_pid=self.pid, exit_code=self.returncode)
+        k8sddp_events.guarded(k8sddp_events.emit, "ended", child_pid=self.pid, exit_code=self.returncode)
 
     module.Popen._handle_exitstatus = _handle_exitstatus
 
@@ -174,20 +176,20 @@ def _patch_process_run(module: Any) -> None:
         try:
             original(self)
         except BaseException as error:
-            k8sddp_rank.guarded(_record_child, error)
+            k8sddp_events.guarded(_record_child, error)
             raise
 
     module.BaseProcess.run = run
 
 
 def _record_child(error: BaseException | None) -> None:
-    if k8sddp_rank.own_rank() is None:
+    if k8sddp_events.own_rank() is None:
         return  # not a rank: a DataLoader worker, or a child that never joined, which its parent reports
     if isinstance(error, SystemExit):
         if error.__context__ is None:  # the script's own; torch's teardown may turn it into SIGABRT
             if isinstance(error.code, int) and error.code:
-                k8sddp_rank.emit("exit", exit_code=error.code)
+                k8sddp_events.emit("exit", exit_code=error.code)
             return
         error = error.__context__  # torch.multiprocessing.spawn turns an exception into sys.exit(1)
     if isinstance(error, Exception):
-        k8sddp_rank.record_exception(type(error), error, error.__traceback__)
+        k8sddp_ends.record_exception(type(error), error, error.__traceback__)

@@ -17,8 +17,8 @@ import os
 import signal
 import time
 
+import k8sddp_events
 import k8sddp_hooks
-import k8sddp_rank
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _launcher = {"pid": 0, "folder": "", "closing": False}
 
 def install() -> None:
     """Make this process, the launcher, hold back its signals whenever the worker says so."""
-    _launcher.update(pid=os.getpid(), folder=os.environ[k8sddp_rank.RANK_DIR])
+    _launcher.update(pid=os.getpid(), folder=os.environ[k8sddp_events.RANK_DIR])
     one, group = os.kill, os.killpg
 
     @functools.wraps(group)
@@ -56,7 +56,7 @@ def is_no_news(kind: type[BaseException]) -> bool:
 
 def _told(name: str) -> bool:
     """Return whether this process is the launcher, and no rank, and the worker has made `name`."""
-    if os.getpid() != _launcher["pid"] or k8sddp_rank.own_rank() is not None:
+    if os.getpid() != _launcher["pid"] or k8sddp_events.own_rank() is not None:
         return False
     return os.path.exists(os.path.join(str(_launcher["folder"]), name))
 

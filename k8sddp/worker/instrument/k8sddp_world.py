@@ -12,6 +12,7 @@ import os
 import sys
 import time
 
+import k8sddp_events
 import k8sddp_rank
 
 TYPE_CHECKING = False
@@ -102,11 +103,11 @@ def formed(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         return
     world = World(module.get_rank(), module.get_world_size(), args, kwargs)
     joined = os.environ.get(k8sddp_rank.JOINED)  # what the rank above this process has done
-    if k8sddp_rank.own_rank() is None and k8sddp_rank.below_a_rank():
+    if k8sddp_events.own_rank() is None and k8sddp_rank.below_a_rank():
         if world.spawn and world.right and world.placed and joined != str(world.rank):
             _join(world)  # the rank above has started the others after it has joined, or has left for them
         elif joined is None and world.right:
-            k8sddp_rank.emit("joined")
+            k8sddp_events.emit("joined")
         elif joined is None and world.size > 1:
             _refuse("%s: %s" % (sizes(world), BELOW))
         return
@@ -120,7 +121,7 @@ def formed(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
 def _join(world: World) -> None:
     k8sddp_rank.become_rank(world.rank)
     os.environ[k8sddp_rank.JOINED] = str(world.rank)
-    k8sddp_rank.emit("joined")
+    k8sddp_events.emit("joined")
 
 
 def sizes(world: World) -> str:
@@ -174,9 +175,9 @@ def _count(number: int, what: str) -> str:
 def _refuse(sentence: str) -> NoReturn:
     """End this process: nothing that the script catches or cleans up may let it train on."""
     try:
-        told = k8sddp_rank.emit("refused", detail=sentence)
+        told = k8sddp_events.emit("refused", detail=sentence)
         for stream in (sys.stdout, sys.stderr):
-            k8sddp_rank.guarded(stream.flush)
+            k8sddp_events.guarded(stream.flush)
         if not told:
             os.write(2, ("k8sddp: %s\n" % sentence).encode())
         elif os.environ.get("K8SDDP_WORKER_PID"):

@@ -20,7 +20,7 @@ from .launcher import direct
 MAX_READS = 16  # of the event pipe in one round, so that a script that writes into it cannot hold the loop
 MAX_ERROR = 1 << 20  # bytes of an error file
 MAX_TEXT = 3000  # characters of what it says
-EVENTS = "events"  # the same name as in instrument/k8sddp_rank.py
+EVENTS = "events"  # the same name as in instrument/k8sddp_events.py
 ASKED, SAVING = "asked", "saving"  # the same names as in instrument/k8sddp_stop.py
 
 

@@ -1,6 +1,6 @@
 """What the ends of an attempt's processes mean: events and exit codes in, root_cause.Failure values out.
 
-Ranks report through an event pipe (instrument/k8sddp_rank.py) before they go down, the kernel tells at once that one
+Ranks report through an event pipe (instrument/k8sddp_events.py) before they go down, the kernel tells at once that one
 has ended (pidfds.py), torchrun's agent reports exit codes up to 0.1 s later, and the launcher's own end closes the
 account. Who failed first in the gang is decided elsewhere. A launcher that has seen a rank fail ends the others: from
 then on what happens to them is a consequence.

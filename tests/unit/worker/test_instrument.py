@@ -200,7 +200,7 @@ def test_other_processes_are_left_alone(env: dict[str, str]) -> None:
 def test_a_process_without_its_pipes_runs_on() -> None:
     """Whatever is wrong with our folder, the user's program does not notice."""
     done = run(PRINT, {"K8SDDP_RANK_DIR": "/nowhere", "RANK": "3", "LOCAL_RANK": "1"})
-    assert ("k8sddp_rank []\n", "", 0) == (done.stdout, done.stderr, done.returncode)
+    assert ("k8sddp_ends []\n", "", 0) == (done.stdout, done.stderr, done.returncode)
 
 
 def test_the_images_own_sitecustomize_runs_too(tmp_path: Path) -> None:
