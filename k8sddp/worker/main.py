@@ -20,7 +20,7 @@ from .contract import verdict as verdicts
 from .gang import messages
 from .net import http_server, loop
 from .preflight import checks, finding
-from .ranks import descriptors, process_tree, rank_output
+from .ranks import descriptors, process_tree, rank_output, stacks
 from .ranks.launcher import rank_env
 
 DRAIN_LIMIT = 5.0  # seconds for a slow reader of our stdout at the end
@@ -50,6 +50,7 @@ def main(argv: Optional[Sequence[str]] = None, environ: Optional[Mapping[str, st
     words = tuple(sys.argv[1:] if argv is None else argv)
     env = os.environ if environ is None else environ
     descriptors.raise_limit()
+    stacks.ignore_signals()
     events = loop.Loop()
     sink = rank_output.Sink(events, STDOUT, live=env.get(node_env.LIVE) == "1")
     events.handle_signals(lambda signum: None)  # it is kept until the driver is there

@@ -69,6 +69,7 @@ def become_rank(rank: int) -> None:
     _redirect(os.path.join(os.environ[RANK_DIR], "rank-%d.out" % rank))
     k8sddp_ends.watch()
     guarded(_count, rank)
+    guarded(_answer_looks, rank)
 
 
 def _watch_group() -> None:
@@ -82,6 +83,10 @@ def _count(rank: int) -> None:
     counter.start(os.path.join(os.environ[RANK_DIR], "rank-%d.page" % rank))
     if os.environ.get("K8SDDP_FAULTS"):
         counter.after_step = load("k8sddp_faults").of_rank(rank)
+
+
+def _answer_looks(rank: int) -> None:
+    load("k8sddp_stacks").install(os.path.join(os.environ[RANK_DIR], "rank-%d.stack" % rank))
 
 
 def _redirect(path: str) -> None:

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Optional
 
 from k8sddp.worker.contract import node_env
+from k8sddp.worker.contract.stacks import RankStack
 from k8sddp.worker.gang import messages
 from k8sddp.worker.net import loop
 
-from . import channels, launcher, pidfds, process_tree, rank_output, rank_page, reports, shm, stopping
+from . import channels, launcher, pidfds, process_tree, rank_output, rank_page, reports, shm, stacks, stopping
 from .launcher import rank_env
 
 
@@ -47,6 +48,7 @@ class NodeAttempt:
         )
         processes = stopping.Processes(self._pids, self._others, lambda: self._reports.pids)
         self._stopping = stopping.Stopping(events, node, processes, announce=self._files.announce_stop)
+        self._looker = stacks.Looker(events, pids=self._by_rank, path=self._files.stack_path, send=processes.send)
         self._waiting: list[Callable[[tuple[int, ...]], None]] = []  # who wants to hear that it has ended
         self._killing = False
         self._ended: Optional[tuple[int, ...]] = None  # the pids that would not die
@@ -82,6 +84,22 @@ class NodeAttempt:
         """Return how far each rank of this node has come."""
         return self._files.progress()
 
+    def look(
+        self, done: Callable[[tuple[RankStack, ...]], None], ranks: Optional[Collection[int]] = None
+    ) -> Callable[[], None]:
+        """Call `done` once with what these ranks of this node (None: all) do, as stacks.Looker does."""
+
+        def seen(found: tuple[RankStack, ...]) -> None:
+            known = {one.rank: one for one in self.progress()}
+            done(
+                tuple(
+                    one._replace(phase=known[one.rank].phase, step=known[one.rank].step) if one.rank in known else one
+                    for one in found
+                )
+            )
+
+        return self._looker.look(seen, ranks)
+
     @property
     def separate(self) -> bool:
         """Return whether the ranks of this node have never been in a process group, as far as they could tell us."""
@@ -105,6 +123,14 @@ class NodeAttempt:
             self._stopping.begin(self._kill)
         else:
             self._kill()
+
+    def _by_rank(self) -> Mapping[int, Optional[int]]:
+        """Return the process of each rank of this node, None where it has not started."""
+        self._reports.read()
+        started = {rank: pid for pid, rank in self._pids.items() if rank is not None}
+        first = self._node.node_rank * self._node.nproc_per_node
+        ranks = range(first, first + self._node.nproc_per_node)
+        return {rank: self._reports.newest.get(rank, started.get(rank)) for rank in ranks}
 
     def _kill(self) -> None:
         self._killing = True

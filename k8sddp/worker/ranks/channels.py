@@ -1,4 +1,4 @@
-"""What the ranks of one node write into during an attempt: their output, their pages, the event pipe.
+"""What the ranks of one node write into during an attempt: output, pages, stacks, and the event pipe.
 
 All of it lies in one folder, made for the attempt and removed with it. The pipes are named, because a process becomes a
 rank only when it says so, and are held open for reading and writing: they never end, and opening one never blocks.
@@ -95,6 +95,10 @@ class Channels:
         """Return the last step of `rank`, None where nobody has counted."""
         return None if rank is None else rank_page.read(self._pages.get(rank, -1), rank, now=self._events.now()).step
 
+    def stack_path(self, rank: int) -> str:
+        """Return the file into which `rank` writes its stack when it is asked."""
+        return os.path.join(self._folder, "rank-%d.stack" % rank)
+
     def tail(self, rank: Optional[int]) -> Optional[str]:
         """Return the last lines that `rank` (None: the launcher) has written."""
         source = self._sources.get(rank)
@@ -137,6 +141,7 @@ class Channels:
         """Make the page of each rank; a rank whose page cannot be had goes on uncounted."""
         for rank in self._ranks:
             try:
+                os.close(os.open(self.stack_path(rank), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
                 self._pages[rank] = rank_page.create(os.path.join(self._folder, "rank-%d.page" % rank))
             except OSError as error:
                 self._sink.say(

@@ -68,7 +68,7 @@ class Reports:
         self._base = node.node_rank * node.nproc_per_node
         self._program = node.launcher if node.launcher == "torchrun" else "the script"
         self._ranks: dict[int, int] = {}  # pid -> rank, from the ranks' own word
-        self._newest: dict[int, int] = {}  # rank -> pid, of the process that is this rank now
+        self.newest: dict[int, int] = {}  # rank -> pid, of the process that is this rank now
         self._starting: dict[int, int] = {}  # pid -> rank that the script wants it to be, before it has joined
         self._unknown: dict[int, int] = {}  # pid -> rank, of ranks that somebody else reaped before we saw their code
         self._gone: set[int] = set()  # pids of ranks whose exit code is known
@@ -149,7 +149,7 @@ class Reports:
         if pid in self._ranks or len(self._ranks) >= pidfds.MAX_PIDS:
             return
         self._ranks[pid] = rank
-        self._newest[rank] = pid
+        self.newest[rank] = pid
         if rank in self._away:
             self._away.clear()  # a group forms of all ranks or not at all
             self._listener.back()
@@ -198,7 +198,7 @@ class Reports:
             self._leaves(pid, rank)
 
     def _leaves(self, pid: int, rank: int) -> None:
-        if self._newest.get(rank, pid) == pid and pid not in self._starting.keys() - self._ranks.keys():
+        if self.newest.get(rank, pid) == pid and pid not in self._starting.keys() - self._ranks.keys():
             self._away.add(rank)
             if not self._silent:
                 self._listener.left(rank)
@@ -244,7 +244,7 @@ class Reports:
             self._listener.over()
             return
         if not self._away:  # a script that is its only rank, or a kernel without pidfds
-            self._leaves(self._newest.get(self._base, 0), self._base)
+            self._leaves(self.newest.get(self._base, 0), self._base)
         self._listener.complete()
 
     def _words(self, pid: int, code: int) -> Mapping[str, object]:
