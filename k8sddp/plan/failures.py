@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from k8sddp import manifest
 from k8sddp.manifest import Manifest
+from k8sddp.plan import failure_policy
 from k8sddp.plan import pods as pod_facts
 from k8sddp.worker.contract import exit_codes, wording
 from k8sddp.worker.contract import verdict as verdicts
@@ -87,8 +88,8 @@ def first(job: Manifest, pods: Sequence[Manifest]) -> Diagnosis:
     """Return the first failure of a job that failed or is failing."""
     condition = manifest.condition(job, "Failed") or manifest.condition(job, "FailureTarget") or {}
     late = condition.get("reason") == "DeadlineExceeded"
-    verdict = _verdict(pods, late=late)
-    code = _exit_code(verdict, pods)
+    verdict = _verdict(job, pods, late=late)
+    code = _exit_code(job, pods, verdict)
     if late and not verdict.first_failure:
         return Diagnosis(_job_sentence(job, condition), NONE.exit_code)
     cause = verdict.first_failure
@@ -103,7 +104,7 @@ def first(job: Manifest, pods: Sequence[Manifest]) -> Diagnosis:
         if cause.message:
             said = wording.shorten(cause.message, MAX_OWN if cause.kind in _OWN else MAX_MESSAGE)
             return Diagnosis(with_exit_code(said, cause), code, cause, attempt)
-    return Diagnosis(killed or _by_exit_code(pods) or _job_sentence(job, condition), code)
+    return Diagnosis(killed or _by_exit_code(job, pods) or _job_sentence(job, condition), code)
 
 
 def with_exit_code(message: str, cause: verdicts.FirstFailure) -> str:
@@ -176,7 +177,7 @@ def has_last_word(pod: Manifest) -> bool:
     return verdict_of(pod).outcome in verdicts.DECIDED
 
 
-def _verdict(pods: Iterable[Manifest], *, late: bool) -> verdicts.Verdict:
+def _verdict(job: Manifest, pods: Iterable[Manifest], *, late: bool) -> verdicts.Verdict:
     """Return the verdict that decided, of the pod whose exit code is final, else of the lowest index that has one.
 
     A pod that left alone (`stopped`) knows why it left, which may be why the Job gave up; but after the Job's deadline
@@ -185,11 +186,11 @@ def _verdict(pods: Iterable[Manifest], *, late: bool) -> verdicts.Verdict:
     found = [(pod, verdict_of(pod)) for pod in pods]
     with_cause = [(pod, one) for pod, one in found if one.first_failure]
     if late:
-        with_cause = [(pod, one) for pod, one in with_cause if one.outcome == verdicts.FAILED and _is_final(_code(pod))]
+        with_cause = [(pod, one) for pod, one in with_cause if one.outcome == verdicts.FAILED and _is_final(job, pod)]
     with_cause.sort(
         key=lambda pair: (
             pair[1].outcome != verdicts.FAILED,
-            not _is_final(_code(pair[0])),
+            not _is_final(job, pair[0]),
             pod_facts.index_of(pair[0]),
         )
     )
@@ -227,9 +228,9 @@ def _out_of_memory(job: Manifest, pods: Iterable[Manifest], cause: verdicts.Firs
     return ""
 
 
-def _by_exit_code(pods: Iterable[Manifest]) -> str:
+def _by_exit_code(job: Manifest, pods: Iterable[Manifest]) -> str:
     """Return the sentence for the earliest container that ended with a code of its own, or nothing."""
-    for pod in sorted(pods, key=lambda one: (not _is_final(_code(one)), _finished_at(one))):
+    for pod in sorted(pods, key=lambda one: (not _is_final(job, one), _finished_at(one))):
         code = _code(pod)
         if code is None or code == exit_codes.COMPLETE or code in exit_codes.IGNORED:
             continue
@@ -247,16 +248,16 @@ def _job_sentence(job: Manifest, condition: Mapping[str, Any]) -> str:
     return text if reason == "DeadlineExceeded" else f"the Job failed: {text}; no pod is left that says more"
 
 
-def _exit_code(verdict: verdicts.Verdict, pods: Iterable[Manifest]) -> int:
+def _exit_code(job: Manifest, pods: Iterable[Manifest], verdict: verdicts.Verdict) -> int:
     if 0 < verdict.exit_code < 256 and verdict.exit_code not in exit_codes.IGNORED:
         return verdict.exit_code
-    codes = [code for code in map(_code, sorted(pods, key=_finished_at)) if code and code not in exit_codes.IGNORED]
-    return next((code for code in codes if _is_final(code)), codes[0] if codes else 1)
+    ordered = sorted(pods, key=lambda one: (not _is_final(job, one), _finished_at(one)))
+    return next((code for code in map(_code, ordered) if code and code not in exit_codes.IGNORED), 1)
 
 
-def _is_final(code: int | None) -> bool:
-    low, high = exit_codes.FINAL_RANGE
-    return code is not None and (low <= code <= high or code in exit_codes.FINAL)
+def _is_final(job: Manifest, pod: Manifest) -> bool:
+    """Return whether the pod's exit code alone fails the Job."""
+    return failure_policy.action(job["spec"], exit_code=_code(pod), conditions=()) == failure_policy.FAIL_JOB
 
 
 def _code(pod: Manifest) -> int | None:

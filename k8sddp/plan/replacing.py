@@ -1,7 +1,7 @@
 """Which lost pods are worth a replacement at once, and what it looks like: as the Job controller would make it.
 
 The Job controller waits 10 s, doubled with each loss of an index, and never replaces a pod on a dead Kubernetes Node.
-Its pause is right for a pod that cannot start (refused by the kubelet, no such program): replaced at once, again and
+Its pause is right for a pod that cannot start (refused by the kubelet, a GPU not ready): replaced at once, again and
 again, it would use up the Job's limit per index in seconds; so only the first loss of an index, and a pod that ran, get
 no pause. A pod that somebody else creates with the Job's labels, ownerReference and tracking finalizer the Job counts
 as its own (real 1.37: 0.6 s after the old one is terminal, no duplicate). What must be right are the two counts in the

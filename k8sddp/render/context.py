@@ -47,7 +47,7 @@ def values(job: specs.DDPJob, *, code: bundle.Code | None) -> Values:
         "nnodes": spec.nnodes,
         "backoff_limit_per_index": backoff_limit_per_index(spec),
         "ignored_exit_codes": sorted(exit_codes.IGNORED),
-        "final_exit_codes": final_exit_codes(),
+        "final_exit_codes": final_exit_codes(spec),
         "container": constants.CONTAINER_NAME,
         "command": [container_env.escape(spec.python), f"{container_env.WORKER_DIR}/{container_env.WORKER_KEY}"],
         "args": [container_env.escape(word) for word in spec.command],
@@ -94,10 +94,11 @@ def code_config_map(job: specs.DDPJob) -> str | None:
     return job.spec.code.config_map or f"{job.name}-code"
 
 
-def final_exit_codes() -> list[int]:
+def final_exit_codes(spec: specs.JobSpec) -> list[int]:
     """Return the exit codes that fail the Job at once, sorted: the API server refuses them otherwise."""
     first, last = exit_codes.FINAL_RANGE
-    return sorted({*range(first, last + 1), *exit_codes.FINAL})
+    not_started = () if spec.resources.gpu else (exit_codes.NOT_STARTED,)
+    return sorted({*range(first, last + 1), *exit_codes.FINAL, *not_started})
 
 
 def backoff_limit_per_index(spec: specs.JobSpec) -> int:

@@ -60,14 +60,23 @@ def test_the_rank_that_raised_is_named_and_not_the_one_that_waited_for_it(user: 
     assert sentence == user.object("job", "raises")["metadata"]["annotations"]["k8sddp.dev/first-failure"]
 
 
-def test_an_interpreter_that_the_image_lacks_is_named_with_the_remedy(user: User, tmp_path: Path) -> None:
-    """The kubelet's sentence is told to its end, where runc's reason stands."""
-    file = jobs.write(tmp_path, "lacks", jobs.HOLD, image=user.cluster.image, nnodes=1, python="python9", **ONCE)
+def test_an_interpreter_that_the_image_lacks_ends_the_job_at_its_first_pod(user: User, tmp_path: Path) -> None:
+    """No second pod would find it; the kubelet's sentence is told to its end, where runc's reason stands."""
+    file = jobs.write(tmp_path, "lacks", jobs.HOLD, image=user.cluster.image, nnodes=1, python="python9")
     ran = user.k8sddp("run", str(file))
-    assert ran.code not in (0, 130)
+    assert 128 == ran.code, ran
     (end,) = [line for line in ran.err.splitlines() if "lacks failed after " in line]
     reason = 'exec: "python9": executable file not found in $PATH'
-    assert f"{reason}): set spec.python to the image's interpreter, or env.PATH" in end, ran.err
+    sentence = f"{reason}): set spec.python to the image's interpreter, or env.PATH"
+    assert end.endswith(sentence), ran.err
+    (pod,) = user.pods("lacks")
+    (container,) = pod["status"]["containerStatuses"]
+    assert ("StartError", 128) == tuple(container["state"]["terminated"][key] for key in ("reason", "exitCode"))
+    conditions = {one["type"]: one for one in user.object("job", "lacks")["status"]["conditions"]}
+    assert "PodFailurePolicy" == conditions["Failed"]["reason"]
+    shown = user.k8sddp("get", "lacks").out
+    assert ["lacks", "Failed"] == shown.splitlines()[1].split()[:2]
+    assert sentence in shown, shown
 
 
 def test_run_ends_with_the_exit_code_of_the_script(user: User, tmp_path: Path) -> None:

@@ -22,9 +22,16 @@ DISRUPTED = ("DisruptionTarget", "True")
         pytest.param(137, (("DisruptionTarget", "False"),), "Count", id="a disruption that did not come"),
         pytest.param(None, (DISRUPTED,), "Ignore", id="disrupted before it ran"),
         pytest.param(None, (), "Count", id="never ran"),
+        pytest.param(128, (), "FailJob", id="cannot be started"),
     ],
 )
 def test_the_first_rule_that_matches_decides(exit_code, conditions, expected):
     """Exit codes of the worker's table, and disruptions before them."""
     job = jobs.make_objects(nnodes=2)[-1]
     assert expected == failure_policy.action(job["spec"], exit_code=exit_code, conditions=conditions)
+
+
+def test_with_gpus_a_container_that_cannot_be_started_counts():
+    """The hook of the GPU runtime may have failed for a moment, after days of training."""
+    job = jobs.make_objects(resources={"gpu": 1})[-1]
+    assert "Count" == failure_policy.action(job["spec"], exit_code=128, conditions=())

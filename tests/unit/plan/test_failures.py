@@ -237,6 +237,14 @@ def test_a_container_that_cannot_start_says_why_to_the_end(message: str, end: st
     assert found.sentence.endswith(end)
 
 
+def test_the_exit_code_is_that_of_the_pod_that_failed_the_job() -> None:
+    """Node 1 could not be started, which ends a job without GPUs; node 0 had given up before, for want of it."""
+    waited = make_ended_pod(0, exit_code=75, finished="00:00:30")
+    unstarted = make_ended_pod(1, exit_code=128, reason="StartError", message=START_ERROR.format("python9: not found"))
+    found = first(waited, unstarted)
+    assert (128, True) == (found.exit_code, found.sentence.endswith("python9: not found)"))
+
+
 def test_history_is_certain_where_kubernetes_knows() -> None:
     """The worker can only guess that a rank was killed for its memory, or why a pod is gone."""
     killed = "rank 1 (pod digits-1-abcde, node b) was killed by SIGKILL (perhaps out of memory)"

@@ -11,6 +11,7 @@ import pytest
 from k8sddp import constants
 from k8sddp.plan import replacing
 from tests.unit.plan import observed
+from tests.unit.render import jobs
 
 FAILED = constants.ANNOTATION_BATCH_INDEX_FAILURE_COUNT
 IGNORED = constants.ANNOTATION_BATCH_INDEX_IGNORED_FAILURE_COUNT
@@ -97,7 +98,13 @@ def test_a_pod_that_hardly_ran_is_left_to_the_jobs_back_off(expected: bool, pod:
     """At once, again and again, it would use up backoffLimitPerIndex; the first loss of an index is an accident."""
     first, second = copy.deepcopy(pod), copy.deepcopy(pod)
     second["metadata"]["annotations"] = {FAILED: "0", IGNORED: "1"}
-    assert (True, expected) == (bool(due(observed.make_job(), first)), bool(due(observed.make_job(), second)))
+    job = observed.stored(jobs.make_indexed_job(nnodes=2, resources={"gpu": 1}))
+    assert (True, expected) == (bool(due(job, first)), bool(due(job, second)))
+
+
+def test_a_container_that_cannot_be_started_is_not_replaced_in_a_job_without_gpus() -> None:
+    """The Job has failed by its policy, though its condition may not be there yet."""
+    assert [] == due(observed.make_job(), make_lost(128, reason="StartError"))
 
 
 def test_a_pod_on_a_dead_kube_node_is_replaced_after_its_grace() -> None:

@@ -58,14 +58,17 @@ def test_strangers_reach_the_http_port_only():
     assert [{"name": "gang", "containerPort": 23456}, {"name": "http", "containerPort": 23457}] == ports
 
 
-def test_every_exit_code_of_the_worker_has_its_place():
-    """Ignored, final or counted, as the worker's own table has it; Kubernetes allows 255 sorted codes without zero."""
-    rules = jobs.make_indexed_job()["spec"]["podFailurePolicy"]["rules"]
+@pytest.mark.parametrize(
+    ("gpu", "not_started"), [pytest.param(0, [128], id="without GPUs"), pytest.param(1, [], id="with GPUs")]
+)
+def test_every_exit_code_has_its_place(gpu, not_started):
+    """Ignored, final or counted, as the worker's own table has it; a GPU runtime's passing errors are not final."""
+    rules = jobs.make_indexed_job(resources={"gpu": gpu})["spec"]["podFailurePolicy"]["rules"]
     disruption, ignored, final = rules
     assert [{"type": "DisruptionTarget", "status": "True"}] == disruption["onPodConditions"]
     assert ["Ignore", "Ignore", "FailJob"] == [rule["action"] for rule in rules]
     assert [79, 143] == ignored["onExitCodes"]["values"]
-    assert [*range(1, 65), 76, 77, 78] == final["onExitCodes"]["values"]
+    assert [*range(1, 65), 76, 77, 78, *not_started] == final["onExitCodes"]["values"]
     assert exit_codes.INFRASTRUCTURE not in ignored["onExitCodes"]["values"] + final["onExitCodes"]["values"]
     assert {"worker"} == {rule["onExitCodes"]["containerName"] for rule in (ignored, final)}
 
@@ -214,6 +217,6 @@ def test_folder_must_be_given_exactly_when_the_spec_has_one():
 
 def test_exit_codes_fit_kubernetes_limit():
     """onExitCodes takes at most 255 values, unique and sorted."""
-    codes = context.final_exit_codes()
+    codes = context.final_exit_codes(jobs.make_job().spec)
     assert sorted(set(codes)) == codes
     assert 255 >= len(codes)
