@@ -56,7 +56,7 @@ unit: $(READY) ## The fast tests only: no network, no cluster, no torch
 property: $(READY) ## The property tests at random and twenty times as wide (nightly); a find prints the line that repeats it
 	$(PYTEST) tests/unit -m hypothesis --hypothesis-profile=wide --timeout=3600
 
-golden-update: $(READY) ## Write the golden files anew; read the diff
+golden-update: $(READY) ## Write the golden files and k8sddp/spec/core_v1.py anew; read the diff
 	$(BIN)/python -m tests.golden.regenerate
 
 contract: $(READY) ## The cluster contract against the fake API server

@@ -163,6 +163,7 @@ def _off_is_skip(value: object) -> object:
 
 
 Int = Annotated[int, Field(strict=True)]
+Int32 = Annotated[int, Field(strict=True, ge=-(2**31), le=2**31 - 1)]
 Flag = Annotated[bool, Field(strict=True)]
 Text = Annotated[str, Field(min_length=1)]
 Word = Annotated[str, Field(min_length=1, pattern=WORD_PATTERN)]

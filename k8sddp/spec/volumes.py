@@ -14,18 +14,17 @@ from pydantic import Field
 from k8sddp.spec.fields import AbsolutePath, DnsLabel, Flag, Part, RelativePath
 from k8sddp.spec.shaped import Shape, Shaped
 
-_MODULE = "volume_shapes"
-PersistentVolumeClaim = Annotated[Shape, Shaped(_MODULE, "PersistentVolumeClaim")]
-EmptyDir = Annotated[Shape, Shaped(_MODULE, "EmptyDir")]
-ConfigMap = Annotated[Shape, Shaped(_MODULE, "ConfigMap")]
-Secret = Annotated[Shape, Shaped(_MODULE, "Secret")]
-HostPath = Annotated[Shape, Shaped(_MODULE, "HostPath")]
-NFS = Annotated[Shape, Shaped(_MODULE, "NFS")]
-CSI = Annotated[Shape, Shaped(_MODULE, "CSI")]
-Ephemeral = Annotated[Shape, Shaped(_MODULE, "Ephemeral")]
-Projected = Annotated[Shape, Shaped(_MODULE, "Projected")]
-DownwardAPI = Annotated[Shape, Shaped(_MODULE, "DownwardAPI")]
-Image = Annotated[Shape, Shaped(_MODULE, "Image")]
+PersistentVolumeClaim = Annotated[Shape, Shaped("PersistentVolumeClaimVolumeSource")]
+EmptyDir = Annotated[Shape, Shaped("EmptyDirVolumeSource")]
+ConfigMap = Annotated[Shape, Shaped("ConfigMapVolumeSource")]
+Secret = Annotated[Shape, Shaped("SecretVolumeSource")]
+HostPath = Annotated[Shape, Shaped("HostPathVolumeSource")]
+NFS = Annotated[Shape, Shaped("NFSVolumeSource")]
+CSI = Annotated[Shape, Shaped("CSIVolumeSource")]
+Ephemeral = Annotated[Shape, Shaped("EphemeralVolumeSource")]
+Projected = Annotated[Shape, Shaped("ProjectedVolumeSource")]
+DownwardAPI = Annotated[Shape, Shaped("DownwardAPIVolumeSource")]
+Image = Annotated[Shape, Shaped("ImageVolumeSource")]
 
 
 class Volume(Part):

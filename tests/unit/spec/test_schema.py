@@ -67,7 +67,7 @@ def test_what_the_schema_can_tell_it_refuses(fields):
 def test_field_names_are_found_inside_lists_and_kubernetes_shapes():
     """Unknown fields get their did-you-mean at every depth."""
     assert ("path", "configMap") == schema.field_names(("spec", "code"))
-    assert ("key", "operator", "value", "effect", "tolerationSeconds") == schema.field_names(
+    assert ("effect", "key", "operator", "tolerationSeconds", "value") == schema.field_names(
         ("spec", "scheduling", "tolerations", 3)
     )
     assert () == schema.field_names(("spec", "env"))
