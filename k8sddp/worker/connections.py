@@ -73,6 +73,11 @@ class Connections:
         """Look for the coordinator (again)."""
         self._node_0.dial()
 
+    @property
+    def clear(self) -> bool:
+        """Return whether all that was sent to the coordinator has left: what can wait is sent only then."""
+        return self._node_0.clear
+
     def tell(self, message: messages.Message) -> None:
         """Send `message` to the coordinator."""
         self._node_0.send(message)

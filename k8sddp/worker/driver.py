@@ -12,7 +12,7 @@ import socket
 from collections.abc import Sequence
 from typing import Optional
 
-from . import connections, leaving, readiness, root_cause, status, storage
+from . import connections, leaving, overview, readiness, root_cause, status, storage
 from .contract import node_env
 from .contract import verdict as verdicts
 from .gang import coordinator, effects, member, messages, plan, reminders, retrying, roster
@@ -61,6 +61,14 @@ class Driver:
         self._connections = connections.Connections(
             events, node, self._host, socket_=listener, listener=self._listener(), say=sink.say
         )
+        self._overview = overview.Overview(
+            events,
+            node,
+            gang=self._gang.standings if self._gang else None,
+            clear=lambda: self._connections.clear,
+            tell=self._connections.tell,
+            say=sink.say,
+        )
 
     def start(self) -> None:
         """Begin to join."""
@@ -75,8 +83,8 @@ class Driver:
         if fault:
             self._events.after(storage.SAVING, lambda: self._act(self._member.asked_to_stop(name)))
 
-    def facts(self) -> status.Facts:
-        """Return what /status and /metrics tell."""
+    def facts(self, chosen: Optional[range]) -> status.Facts:
+        """Return what /status and /metrics tell, with the ranks that are chosen or, if none are, a fit number."""
         node, known = self._node, self._member.memory
         ledger = self._gang.ledger if self._gang else None
         training = self.readiness.ready
@@ -94,7 +102,9 @@ class Driver:
             spent=ledger.spent if ledger else known.spent,
             history=ledger.history if ledger else known.history,
             nodes=self._gang.states() if self._gang else {},
-            ranks=self._ranks.progress() if self._ranks and training else (),
+            progress=self._overview.summary(),
+            stragglers=self._overview.stragglers,
+            ranks=self._overview.ranks(chosen),
             rss=process_tree.resident_bytes(),
         )
 
@@ -206,6 +216,7 @@ class Driver:
             self._act(self._member.ranks_over())
             return
         self.readiness.change(ready=True)
+        self._overview.begin(terms.number, self._ranks.progress)
 
     def _rank_failed(self, failure: root_cause.Failure) -> None:
         if self._member.state == member.RUNNING:  # else it is we who end the ranks
@@ -214,6 +225,7 @@ class Driver:
 
     def _end_ranks(self, *, grace: bool) -> None:
         self.readiness.change(ready=False)
+        self._overview.end()
 
         def ended(left: tuple[int, ...]) -> None:
             if not self._leaving.begun:

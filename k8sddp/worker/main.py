@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import NoReturn, Optional
 
-from . import code_zip, driver, leaving, root_cause, status
+from . import code_zip, driver, leaving, root_cause, routes
 from .contract import node_env
 from .contract import verdict as verdicts
 from .gang import messages
@@ -119,13 +119,7 @@ def _prepare(
     )
     place = rank_env.Place(sys.executable or "python3", "", instrument_dir(), environ)
     node_driver = driver.Driver(events, sink, node, words, own=own, place=place, listener=listener)
-    routes = {
-        "/healthz": http_server.at_once(http_server.TEXT, lambda: (200, "ok")),
-        "/readyz": node_driver.readiness.route(),
-        "/status": http_server.at_once(http_server.JSON, lambda: (200, status.to_json(node_driver.facts()))),
-        "/metrics": http_server.at_once(http_server.METRICS, lambda: (200, status.to_metrics(node_driver.facts()))),
-    }
-    http_server.HttpServer(events, http, routes, say=sink.say)
+    http_server.HttpServer(events, http, routes.table(node_driver.readiness, node_driver.facts), say=sink.say)
     return node_driver
 
 

@@ -19,7 +19,20 @@ from k8sddp.worker import root_cause
 from k8sddp.worker.contract import exit_codes
 from k8sddp.worker.contract import verdict as verdicts
 
-from . import conclusion, current, ending, joining, ledger, messages, plan, ports, reminders, retrying, roster
+from . import (
+    conclusion,
+    current,
+    ending,
+    joining,
+    ledger,
+    messages,
+    plan,
+    ports,
+    reminders,
+    retrying,
+    roster,
+    standings,
+)
 from .effects import Effect, Note, Send
 from .roster import LOCAL, Peer
 
@@ -43,6 +56,7 @@ class Coordinator:
         self._phase = GATHERING
         self._gathering = reminders.Reminder(now)
         self._current = current.Current()
+        self._standings = standings.Standings(own.nnodes, own.nproc_per_node)
         self._ending = ending.Ending(self._roster, self._ledger, now=now)
         self._slept, self._excused = 0.0, now  # how long node 0 itself did not run; until when that explains losses
         self._verdict: Optional[Mapping[str, object]] = None
@@ -56,6 +70,11 @@ class Coordinator:
     def ledger(self) -> ledger.Ledger:
         """Return the account of the attempts."""
         return self._ledger
+
+    @property
+    def standings(self) -> standings.Standings:
+        """Return how far the ranks are, as the members have told."""
+        return self._standings
 
     def states(self) -> Mapping[int, str]:
         """Return what each node is doing, by node rank."""
@@ -161,6 +180,7 @@ class Coordinator:
         self._phase = RUNNING
         self._retrying.begin()
         self._current = current.Current(number, self._roster.peers, now=now)
+        self._standings.begin()
         terms = plan.terms(
             asked, own, number, port=self._ports.next(number), spent=self._ledger.spent, history=self._ledger.history
         )
@@ -170,6 +190,9 @@ class Coordinator:
     # An attempt that runs ---------------------------------------------------------------------------------------------
 
     def _report(self, peer: Peer, message: messages.Message, now: float) -> list[Effect]:
+        if isinstance(message, messages.Progress):
+            self._standings.take(self._roster[peer].node_rank, message.rows, now)
+            return []
         fails = self._current.report(peer, self._roster[peer], message)
         if len(self._current.complete) == self._own.nnodes:
             return self._conclude(verdicts.COMPLETE, exit_codes.COMPLETE)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Optional, Union
 
 INTERVAL = 1.0  # seconds between two messages of a member
-PER_SECOND = 512  # messages that node 0 takes in a second; more members speak less often. docs/protocol.md measures it
+PER_SECOND = 256  # messages that node 0 takes in a second; more members speak less often. docs/protocol.md measures it
 FULL_EVERY = 10
 MAX_ROWS = 256  # in a message: 400 bytes each at most, so that it fits wire.MAX_FRAME
 MAX_NAME = 64  # characters of what a rank is inside
@@ -50,6 +50,7 @@ class Rank(NamedTuple):
     reported_step: Optional[int] = None  # the script's own word, by k8sddp_report
     total_steps: Optional[int] = None
     loss: Optional[float] = None
+    metrics: tuple[tuple[str, float], ...] = ()  # what else it reports, of this node's ranks only
 
     @property
     def mean_step(self) -> Optional[float]:
@@ -60,9 +61,20 @@ class Rank(NamedTuple):
 
     @property
     def phase(self) -> str:
-        """Return starting, joining, joined, forward, or between (backward, optimizer, data, evaluation)."""
+        """Return the innermost thing that the rank is known to be in, `between` where that is none of them.
+
+        It is one of starting, joining, joined, collective, backward, forward, data and between.
+        """
+        if self.collective:
+            return "collective"
+        if self.backward_entered > self.backward_left:
+            return "backward"
         if self.forward_entered > self.forward_left:
             return "forward"
+        if self.batches_asked > self.batches_got:
+            return "data"
+        if self.group == JOINING:
+            return BEFORE[JOINING]
         return "between" if self.step or self.forward_entered else BEFORE.get(self.group, "starting")
 
 
@@ -83,8 +95,7 @@ _COUNTS = (
     "total_steps",
 )
 _TIMES = ("age", "step_time", "own_time", "waiting")
-_NUMBERS = len(_COUNTS) + len(_TIMES) + 1  # and since when nothing has changed
-_WIDTH = _NUMBERS + 2  # the name and the loss
+_WIDTH = len(_COUNTS) + len(_TIMES) + 3  # and since when nothing has changed, the name, the loss
 
 
 def interval(nnodes: int) -> float:
@@ -103,7 +114,7 @@ class Teller:
     """What one member has told of its ranks in one attempt."""
 
     def __init__(self) -> None:
-        self._told: dict[int, Rank] = {}  # without their ages
+        self._told: dict[int, Rank] = {}  # without their ages, and what is not told
         self._changed: dict[int, float] = {}  # when that was seen
         self._count = 0
 
@@ -113,7 +124,7 @@ class Teller:
         self._count += 1
         found = []
         for one in ranks:
-            known = one._replace(age=None, waiting=None if one.waiting is None else 0.0)
+            known = one._replace(age=None, waiting=None if one.waiting is None else 0.0, metrics=())
             new = self._told.get(one.rank) != known
             if new:
                 self._told[one.rank], self._changed[one.rank] = known, now
@@ -134,36 +145,36 @@ def decode(row: object) -> Optional[Told]:
     """Return what a row says, None where it is none."""
     if type(row) is not list or len(row) != _WIDTH:
         return None
-    numbers, name, loss = row[:_NUMBERS], row[-2], row[-1]
+    numbers, name, loss = row[:-2], row[-2], row[-1]
     if set(map(type, numbers)) != {int} or min(numbers) < -1 or max(numbers) > LARGEST:
         return None
-    if type(name) is not str or len(name) > MAX_NAME or not name.isascii() or (name and not name.isprintable()):
+    if type(name) is not str or len(name) > MAX_NAME or not (name.isascii() and name.isprintable()):
         return None
     rank, group, step, in_forward, out_forward, in_backward, out_backward, collectives, asked, got, own = numbers[:11]
     reported, total, age, step_time, own_time, waiting, still = numbers[11:]
-    found = Rank(
+    found = Rank(  # written out: this is what node 0 spends its time on where there are thousands of ranks
         rank,
         None,
-        _known(step),
+        None if step < 0 else step,
         in_forward,
         out_forward,
-        _seconds(age),
-        _seconds(step_time),
+        None if age < 0 else age / 1e3,
+        None if step_time < 0 else step_time / 1e3,
         group,
         in_backward,
         out_backward,
         name,
         collectives,
-        _seconds(waiting),
+        None if waiting < 0 else waiting / 1e3,
         asked,
         got,
-        max(0, own_time) / 1e3,
+        own_time / 1e3,
         own,
-        _known(reported),
-        _known(total),
-        from_json(loss),
+        None if reported < 0 else reported,
+        None if total < 0 else total,
+        None if loss is None else from_json(loss),
     )
-    return Told(found, max(0, still) / 1e3)
+    return Told(found, still / 1e3)
 
 
 def to_json(loss: Optional[float]) -> Union[float, str, None]:
@@ -189,11 +200,3 @@ def _whole(value: Optional[int]) -> int:
 
 def _milliseconds(value: Optional[float]) -> int:
     return -1 if value is None else min(round(1e3 * value), LARGEST)
-
-
-def _known(value: int) -> Optional[int]:
-    return None if value < 0 else value
-
-
-def _seconds(value: int) -> Optional[float]:
-    return None if value < 0 else value / 1e3

@@ -75,6 +75,6 @@ class Standings:
             if standing is not None:
                 yield standing
 
-    def rows(self) -> Sequence[progress.Rank]:
-        """Return all ranks as they were when they changed last: their counts, and ages that have not grown since."""
-        return [self._told[rank][0].rank for rank in sorted(self._told)]
+    def rows(self, first: int = 0) -> Sequence[progress.Rank]:
+        """Return the ranks from `first` on as they were when they changed last, with ages that have not grown since."""
+        return [self._told[rank][0].rank for rank in sorted(self._told) if rank >= first]

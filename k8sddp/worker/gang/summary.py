@@ -27,6 +27,7 @@ class Summary(NamedTuple):
     phase: str  # of the rank that is least far on: starting | joining | joined | training (a forward or step was seen)
     ranks: int  # of which something is known
     step: Optional[int]  # the least: optimizer steps of this attempt, 0 before the first
+    last_rank: Optional[int]  # that has made so few
     steps_max: Optional[int]
     reported_step: Optional[int]  # the least of those that the script has reported
     total_steps: Optional[int]  # as reported
@@ -97,15 +98,17 @@ def summarize(
 ) -> Summary:
     """Return what is told of `ranks`, which are in order."""
     ranks = tuple(ranks)
-    steps = [one.step for one in ranks if one.step is not None]
+    steps = [(one.step, one.rank) for one in ranks if one.step is not None]
+    step, last = min(steps, default=(None, None))
     reported = min(_reported(ranks), default=None)
     total = next((one.total_steps for one in ranks if one.total_steps is not None), None)
     return Summary(
         attempt=attempt,
         phase=min(map(_phase, ranks), key=_ORDER.index, default=STARTING),
         ranks=len(ranks),
-        step=min(steps, default=None),
-        steps_max=max(steps, default=None),
+        step=step,
+        last_rank=last,
+        steps_max=max(steps)[0] if steps else None,
         reported_step=reported,
         total_steps=total,
         rate=paces.rate(now),

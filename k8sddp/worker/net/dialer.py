@@ -60,6 +60,11 @@ class Dialer:
         pause, self._pause = self._pause, min(LAST_PAUSE, max(FIRST_PAUSE, self._pause * 1.5))
         self._events.after(pause, lambda: self._resolve(self._events, self._host, self._port, self._resolved))
 
+    @property
+    def clear(self) -> bool:
+        """Return whether the coordinator is there and has been sent all."""
+        return self._link is not None and self._link.clear
+
     def send(self, message: messages.Message) -> None:
         """Send `message` to the coordinator if it is there."""
         if self._link:

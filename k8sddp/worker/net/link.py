@@ -60,6 +60,11 @@ class Link:
         events.watch(sock.fileno(), read=self._readable, write=self._flush)  # the greeting leaves in the next round
         self._timer = events.after(handshake, self._too_slow)
 
+    @property
+    def clear(self) -> bool:
+        """Return whether all that was sent has left: what can wait is not sent to a peer that does not take more."""
+        return self._open and not self._closing and not self._out
+
     def send(self, message: messages.Message) -> None:
         """Queue `message` and send what the socket takes."""
         if self._open and not self._closing:

@@ -33,6 +33,11 @@ class Loopback:
         """Call `on_up`."""
         self._events.soon(self._on_up)
 
+    @property
+    def clear(self) -> bool:
+        """Return True: nothing can be in the way."""
+        return True
+
     def send(self, message: messages.Message) -> None:
         """Send `message` to the coordinator."""
         self._events.soon(lambda: self._to_coordinator(message))

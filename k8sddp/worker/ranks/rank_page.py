@@ -9,39 +9,12 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from typing import NamedTuple, Optional
 
+from k8sddp.worker.gang import progress
 from k8sddp.worker.instrument import k8sddp_words as words
 
 _LAYOUT = struct.Struct("=%dQ" % words.WORDS)
-_BEFORE = {words.JOINING: "joining", words.JOINED: "joined"}  # the first step
-
-
-class Progress(NamedTuple):
-    """One rank; seconds since its last step (or start) and for its steps; None for what nobody has counted."""
-
-    rank: int
-    pid: Optional[int] = None
-    step: Optional[int] = None
-    forward_entered: int = 0
-    forward_left: int = 0
-    age: Optional[float] = None
-    step_time: Optional[float] = None  # of all steps but the first, which begins with the start-up
-    group: int = words.NO_GROUP
-
-    @property
-    def mean_step(self) -> Optional[float]:
-        """Return the mean time of a step, None before the second."""
-        if self.step is None or self.step_time is None or self.step < 2:
-            return None
-        return self.step_time / (self.step - 1)
-
-    @property
-    def phase(self) -> str:
-        """Return starting, joining, joined, forward, or between (backward, optimizer, data, evaluation)."""
-        if self.forward_entered > self.forward_left:
-            return "forward"
-        return "between" if self.step or self.forward_entered else _BEFORE.get(self.group, "starting")
+Progress = progress.Rank
 
 
 def create(path: str) -> int:

@@ -10,7 +10,7 @@ import pytest
 from k8sddp.plan import progress
 from k8sddp.worker import status
 from k8sddp.worker.gang import memory
-from k8sddp.worker.ranks import rank_page
+from k8sddp.worker.gang import progress as worker_progress
 
 FACTS = {
     "state": "training",
@@ -102,7 +102,7 @@ def test_numbers_that_are_none_of_ours_are_not_believed() -> None:
 
 def test_what_the_worker_writes_is_understood() -> None:
     """The two sides of /status, without a cluster between them."""
-    page = rank_page.Progress(0, pid=1, step=3, forward_entered=3, forward_left=3, age=1.0, step_time=1.0)
+    rank = worker_progress.Rank(0, pid=1, step=3, forward_entered=3, forward_left=3, age=1.0, step_time=1.0)
     values: dict[str, Any] = {
         **dict.fromkeys(status.Facts._fields),
         "state": "training",
@@ -114,7 +114,8 @@ def test_what_the_worker_writes_is_understood() -> None:
             memory.entry(1, False, "x", kind="lost", node_rank=1),
         ),
         "nodes": {0: "training", 1: "missing"},
-        "ranks": [page],
+        "stragglers": (),
+        "ranks": [status.Seen(0, 0.0, rank)],
     }
     facts = status.Facts(**values)
     found = progress.parse(status.to_json(facts))

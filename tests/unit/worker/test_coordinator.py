@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from k8sddp.worker import root_cause
-from k8sddp.worker.gang import coordinator, effects, ending, findings, messages, retrying
+from k8sddp.worker.gang import coordinator, effects, ending, findings, messages, progress, retrying
 from tests.unit.worker import gangs
 from tests.unit.worker.gangs import cause_of
 
@@ -19,6 +19,27 @@ def test_success_needs_every_member() -> None:
     assert [] == gang.received(2, messages.Complete(0), 2.0)
     told = gangs.ends(gang.received(1, messages.Complete(0), 3.0))
     assert {0: 0, 1: 0, 2: 0} == {peer: end.code for peer, end in told.items()}
+
+
+def rows(rank: int, step: int) -> list[list[object]]:
+    return [progress.encode(progress.Rank(rank, step=step), still=0.0)]
+
+
+def test_node_0_knows_how_far_all_ranks_are() -> None:
+    """By what the members tell of the running attempt, and nothing of the one before is left in the next."""
+    gang = gangs.make_running(3, max_attempts=2)
+    for peer, attempt, step in ((0, 0, 5), (1, 0, 4), (2, 7, 6), (2, 0, 3)):
+        assert [] == gang.received(peer, messages.Progress(attempt, rows(peer, step)), 3.0)
+    assert [5, 4, 3] == [one.step for one in gang.standings.rows()]
+    gang.received(9, messages.Progress(0, rows(2, 9)), 3.0)  # a stranger
+    gang.received(1, gangs.failed(1), 4.0)
+    gang.tick(5.0)
+    gang.received(2, messages.Progress(0, rows(2, 9)), 5.0)  # while its ranks are being ended
+    assert [5, 4, 3] == [one.step for one in gang.standings.rows()]
+    for peer in range(3):
+        effects_of_last = gang.received(peer, messages.Idle(0), 6.0)
+    assert 3 == len(gangs.sent(effects_of_last, messages.Attempt))
+    assert () == tuple(gang.standings)
 
 
 def test_a_failure_is_decided_after_a_short_wait() -> None:

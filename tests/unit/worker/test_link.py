@@ -128,6 +128,23 @@ def test_a_stranger_has_a_few_seconds_to_show_who_it_is(greeting: bytes) -> None
     assert link.HANDSHAKE_LIMIT == 5.0  # as docs/protocol.md says
 
 
+def test_a_link_tells_whether_all_that_was_sent_has_left() -> None:
+    """What can wait is sent then only: not before the greeting has left, nor while the peer takes nothing."""
+    events = loop.Loop()
+    with connected() as (near, far):
+        coordinator = Side(events, near, coordinator=True, beat=NEVER)
+        member = Side(events, far, coordinator=False, beat=NEVER)
+        assert not coordinator.link.clear
+        play(events, lambda: coordinator.heard, lambda: coordinator.link.clear and member.link.clear)
+        events.watch(far.fileno())  # the member does not look any more
+        while coordinator.link.clear:
+            coordinator.link.send(messages.Waiting("x" * 10_000))
+        assert not coordinator.lost
+        coordinator.link.abort()
+        assert not coordinator.link.clear
+        member.link.abort()
+
+
 def test_a_peer_that_takes_nothing_is_dropped() -> None:
     """What waits for it is bounded: at 1 MiB it is lost."""
     events = loop.Loop()

@@ -32,7 +32,7 @@ def test_a_row_holds_until_its_member_speaks_again() -> None:
 
 def test_a_member_is_fresh_for_three_intervals() -> None:
     """Of a large gang the intervals are longer."""
-    for nnodes, limit in ((2, 3.0), (4096, 24.0)):
+    for nnodes, limit in ((2, 3.0), (4096, 48.0)):
         table = make_standings(nnodes)
         table.take(1, [row()], 10.0)
         standing = table.of(2)

@@ -27,8 +27,9 @@ def test_the_gang_is_as_far_as_its_last_rank() -> None:
         TRAINED._replace(rank=1, step=7, reported_step=107, loss=0.75),
         progress.Rank(2),
     )
-    assert (1, 3, 7, 8, 107, 1000, 0.5) == (
-        found.attempt, found.ranks, found.step, found.steps_max, found.reported_step, found.total_steps, found.loss,
+    assert (1, 3, 7, 1, 8, 107, 1000, 0.5) == (
+        found.attempt, found.ranks, found.step, found.last_rank, found.steps_max, found.reported_step,
+        found.total_steps, found.loss,
     )  # fmt: skip
 
 
@@ -49,7 +50,7 @@ def test_the_phase_is_that_of_the_rank_that_is_least_far_on(expected: str, last:
 
 def test_nothing_is_known_before_anybody_has_told() -> None:
     """All figures are None."""
-    assert summary.Summary(1, "starting", 0, *[None] * 8) == summarize()
+    assert summary.Summary(1, "starting", 0, *[None] * 9) == summarize()
 
 
 def test_the_rate_is_that_of_the_last_ten_seconds() -> None:
