@@ -91,8 +91,8 @@ def _failed(job_spec: Mapping[str, Any], ends: Sequence[End], *, completions: in
     if final is not None:
         return Decision(complete=False, reason=POD_FAILURE_POLICY, end=final)
     counted = [end for end in ends if _action(job_spec, end) == failure_policy.COUNT]
-    has_limit = job_spec.get("backoffLimitPerIndex") is None
-    if has_limit and len(counted) > job_spec.get("backoffLimit", _DEFAULT_BACKOFF_LIMIT):
+    global_limit_applies = job_spec.get("backoffLimitPerIndex") is None
+    if global_limit_applies and len(counted) > job_spec.get("backoffLimit", _DEFAULT_BACKOFF_LIMIT):
         return Decision(complete=False, reason=BACKOFF_LIMIT, end=counted[-1])
     failures = _index_failures(job_spec, ends)
     if len(failures) > job_spec.get("maxFailedIndexes", completions):

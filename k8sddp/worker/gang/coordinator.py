@@ -52,7 +52,7 @@ class Coordinator:
         self._joining = joining.Joining(job_plan.job, own, self._roster)
         self._ledger = ledger.Ledger(own, max_attempts=job_plan.max_attempts)
         self._retrying = retrying.Retrying(job_plan.rules, max_attempts=job_plan.max_attempts)
-        self._ports = ports.Ports(job_plan.first_port, lives=own.lives, usable=job_plan.usable)
+        self._ports = ports.Ports(job_plan.first_port, earlier_pods=own.earlier_pods, usable=job_plan.usable)
         self._phase = GATHERING
         self._gathering = reminders.Reminder(now)
         self._current = current.Current()

@@ -61,7 +61,7 @@ class Current:
     def suspects(self, members: roster.Roster) -> Sequence[messages.Join]:
         """Return the pods that may be lost, by their own failure or not: their successors will tell."""
         if self.findings.explained:
-            return self.findings.lost if self.findings.silent else ()
+            return self.findings.lost if self.findings.pod_was_lost else ()
         # nobody has told the cause: perhaps a pod that is lost, and its link not yet
         trained = [members[peer] for peer in sorted(self.busy)]
         return [join for join in trained if join.node_rank not in self.complete]

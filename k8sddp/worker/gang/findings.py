@@ -73,6 +73,6 @@ class Findings:
         return self._first
 
     @property
-    def silent(self) -> bool:
+    def pod_was_lost(self) -> bool:
         """Return whether the cause is the loss of a pod."""
         return self.cause.kind == "lost" and any(join.node_rank == self.cause.node_rank for join in self.lost)

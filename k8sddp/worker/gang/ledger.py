@@ -176,10 +176,10 @@ class Ledger:
         last = max(one.attempt for one in known.values())
         if last >= 0:
             return last + min(one.offers for one in known.values() if one.attempt == last)
-        if any(not join.lives and not known[node].offers for node, join in self._seen.items()):
+        if any(not join.earlier_pods and not known[node].offers for node, join in self._seen.items()):
             return -1
-        lives = [join.lives for join in self._seen.values()]
-        return sum(lives) + min(lives) * self._max_attempts - 1 + max(one.offers for one in known.values())
+        earlier = [join.earlier_pods for join in self._seen.values()]
+        return sum(earlier) + min(earlier) * self._max_attempts - 1 + max(one.offers for one in known.values())
 
     def _account(self) -> str:
         return "%d of %d attempts used" % (self.spent, self._max_attempts)

@@ -34,7 +34,7 @@ class Join(NamedTuple):
     memory: Mapping[str, object]
 
     @property
-    def lives(self) -> int:
+    def earlier_pods(self) -> int:
         """Return how many pods this node has had before: of two pods of one node the one with fewer is stale."""
         return self.failure_count + self.ignored_count
 

@@ -1,6 +1,6 @@
 """Who is in the gang at this moment: node ranks, their connections, and which of two pods is the stale one. Pure.
 
-One node, one pod. Of two pods of one node the one with fewer earlier lives is stale, whoever joined first: a lost
+One node, one pod. Of two pods of one node the one with fewer earlier pods is stale, whoever joined first: a lost
 Kubernetes Node keeps its containers running, and they may come back at any time. Where the counts are equal (a pod was
 removed by force, so that nobody counted it) the newcomer wins, and the other one's name is refused from then on.
 """
@@ -55,7 +55,7 @@ class Roster:
         latest = self._latest.get(join.node_rank)
         if join.pod in self._refused:
             return self._refused[join.pod]
-        if latest is not None and latest.pod != join.pod and join.lives < latest.lives:
+        if latest is not None and latest.pod != join.pod and join.earlier_pods < latest.earlier_pods:
             return latest.pod
         return ""
 

@@ -87,7 +87,7 @@ def test_a_drained_pod_whose_replacement_takes_an_hour_is_free() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lives", "offers", "number"),
+    ("earlier", "offers", "number"),
     [
         pytest.param((0, 0, 0), (0, 0, 0), 0, id="the first pods"),
         pytest.param((3, 0, 2), (0, 0, 0), 0, id="one node has its first pod: there was no attempt"),
@@ -98,14 +98,14 @@ def test_a_drained_pod_whose_replacement_takes_an_hour_is_free() -> None:
     ],
 )
 def test_a_number_is_above_all_that_nobody_remembers(
-    lives: tuple[int, ...], offers: tuple[int, ...], number: int
+    earlier: tuple[int, ...], offers: tuple[int, ...], number: int
 ) -> None:
     """So that checkpoints can be fenced by it; the Job's counts of lost pods bound how many there were."""
-    own = gangs.make_join(0, 3, ignored_count=lives[0])
+    own = gangs.make_join(0, 3, ignored_count=earlier[0])
     gang = coordinator.Coordinator(gangs.make_plan(max_attempts=4), own, now=0.0)
     for node in range(3):
         known = memory.to_record(memory.Memory(offers=offers[node]))
-        effects = gang.received(node, gangs.make_join(node, 3, ignored_count=lives[node], memory=known), 0.0)
+        effects = gang.received(node, gangs.make_join(node, 3, ignored_count=earlier[node], memory=known), 0.0)
     assert number == gangs.sent(effects, messages.Attempt)[0].number
 
 

@@ -88,7 +88,7 @@ def test_a_newer_pod_during_the_attempt_ends_it() -> None:
 
 
 def test_an_old_pod_that_comes_back_is_sent_away() -> None:
-    """It has had fewer lives than the one in its place, or its name is known for stale."""
+    """Its node has had fewer pods than with the one in its place, or its name is known for stale."""
     gang = gangs.make_coordinator(nnodes=3)
     gang.received(5, gangs.make_join(1, 3, pod="digits-1-new", ignored_count=1), 1.0)
     assert 79 == gangs.ends(gang.received(6, gangs.make_join(1, 3), 2.0))[6].code
