@@ -10,6 +10,8 @@ from k8sddp.cluster.connection import connect
 from k8sddp.cluster.deleting import delete
 from k8sddp.cluster.execution import execute
 from k8sddp.cluster.observing import jobs, observe, observe_job
+from k8sddp.cluster.pod_http import get as get_from_pod
+from k8sddp.cluster.pod_http import get_all as get_from_pods
 from k8sddp.cluster.pod_logs import logs
 from k8sddp.cluster.replacing import replace_pod
 from k8sddp.cluster.streams import Change, Stop, watch
@@ -26,6 +28,8 @@ __all__ = [
     "delete",
     "execute",
     "follow",
+    "get_from_pod",
+    "get_from_pods",
     "jobs",
     "logs",
     "observe",

@@ -45,6 +45,11 @@ def error(method: str, path: str, status: int, body: bytes, *, target: Target) -
     return make(_Said(method, path, status, message, state, target))
 
 
+def message(body: bytes) -> str:
+    """Return what the API server itself says in an answer that is its Status, empty where it is none."""
+    return str(_status_object(body).get("message") or "")
+
+
 class _Said(NamedTuple):
     method: str
     path: str

@@ -127,12 +127,14 @@ class Transport:
             pause = min(pause * 2, LONGEST_PAUSE)
 
     @contextlib.contextmanager
-    def stream(self, path: str, *, query: Query = (), silence: float) -> Iterator[urllib3.BaseHTTPResponse]:
+    def stream(
+        self, path: str, *, query: Query = (), silence: float, accepted: Sequence[int] = ()
+    ) -> Iterator[urllib3.BaseHTTPResponse]:
         """Give the open response of a GET whose body is read piece by piece, closed at the end.
 
         `silence` is the number of seconds without a byte after which reading raises. Nothing is retried here: the
         caller knows where to go on. Raises errors.ClusterError unless the status is 200, or 204: there is no log where
-        no Kubernetes Node has taken the pod.
+        no Kubernetes Node has taken the pod; or one of `accepted`.
         """
         try:
             response = self._open("GET", path, query=query, body=None, content_type="", read_timeout=silence)
@@ -140,7 +142,7 @@ class Transport:
             raise self.stream_error(fault, silence=silence) from fault
         try:
             try:
-                refusal = self._refusal(path, response)
+                refusal = None if response.status in accepted else self._refusal(path, response)
             except answers.transport_errors() as fault:  # in the middle of it
                 raise self.stream_error(fault, silence=silence) from fault
             if refusal is not None:

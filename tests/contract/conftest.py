@@ -34,7 +34,7 @@ def cluster_under_test(request: pytest.FixtureRequest, tmp_path: Path) -> Iterat
 
 def _fake(fake: FakeCluster, folder: Path) -> UnderTest:
     def forbid() -> str:
-        fake.forbidden.add(("patch", "services"))
+        fake.forbidden |= {("patch", "services"), ("get", "pods/proxy")}
         return fake.namespace
 
     return UnderTest(fake.kubeconfig, fake.namespace, folder, forbid, fake.kubeconfig)

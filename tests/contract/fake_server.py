@@ -102,9 +102,13 @@ class Handler(BaseHTTPRequestHandler):
         """Pass a GET on to a pod, as far as the test lets it answer."""
         if ("get", "pods/proxy") in self.fake.forbidden:
             raise fake_answers.forbidden("jane", "get", "pods/proxy", group="", namespace=namespace)
+        found = self.fake.store.get(fake_kinds.of("v1", "pods"), namespace, pod)
+        if not self.fake.has_started(found):
+            raise fake_answers.Refused(400, "BadRequest", "address not allowed")
         answer = self.fake.answers.get((pod, path))
         if answer is None:
-            self._send(503, b"error trying to reach service: dial tcp: connect: connection refused")
+            text = "error trying to reach service: dial tcp 10.0.0.7:29401: connect: connection refused"
+            raise fake_answers.Refused(503, "ServiceUnavailable", text)
         else:
             self._send(200, answer() if callable(answer) else answer)
 

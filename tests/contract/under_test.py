@@ -34,7 +34,7 @@ class UnderTest:
     kubeconfig: Path
     namespace: str
     folder: Path
-    forbidden_namespace: Callable[[], str]  # where this user may not apply a Service
+    forbidden_namespace: Callable[[], str]  # where this user may not apply a Service or use pods/proxy
     admin_kubeconfig: Path
     name: str = dataclasses.field(default_factory=lambda: f"job-{uuid.uuid4().hex[:8]}")
 
