@@ -16,7 +16,7 @@ import k8sddp_ends
 import k8sddp_events
 import k8sddp_rank
 import k8sddp_teardown
-from k8sddp_words import JOINED, JOINING
+from k8sddp_words import JOINED, JOINING, NO_GROUP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,7 +109,11 @@ def _patch_group(module: Any) -> None:
     @functools.wraps(init)
     def init_process_group(*args: Any, **kwargs: Any) -> Any:
         k8sddp_events.guarded(_tell_group, JOINING)
-        result = init(*args, **kwargs)
+        try:
+            result = init(*args, **kwargs)
+        except BaseException:
+            k8sddp_events.guarded(_tell_group, NO_GROUP)
+            raise
         k8sddp_events.guarded(_formed, module, args, kwargs)
         k8sddp_events.guarded(_tell_group, JOINED)  # under spawn there is no page before
         return result

@@ -33,8 +33,10 @@ def install() -> None:
         guarded(_watch_group)
         return
     import k8sddp_hooks
-    import k8sddp_page  # noqa: F401  now, for a child that becomes a rank when this folder is off sys.path
+    import k8sddp_page  # now, for a child that becomes a rank when this folder is off sys.path
 
+    if environ.get("K8SDDP_LAUNCHER") == "spawn":
+        k8sddp_page.counter.watch()
     if environ.get("K8SDDP_FAULTS"):
         import k8sddp_faults  # noqa: F401
     place = environ.get("LOCAL_RANK", "")

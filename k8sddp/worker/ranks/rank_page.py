@@ -48,15 +48,30 @@ def read(fd: int, rank: int, *, now: float) -> Progress:
         page = _LAYOUT.unpack(os.pread(fd, words.SIZE, 0))
     except (OSError, struct.error):
         return Progress(rank)
-    if not page[words.PID]:
+    if not page[words.PID] or page[words.LAYOUT] != words.VERSION:
         return Progress(rank)
+    since = page[words.SINCE]
     return Progress(
         rank,
-        page[words.PID],
-        page[words.STEP],
-        page[words.FORWARD_ENTERED],
-        page[words.FORWARD_LEFT],
-        max(0.0, now - page[words.LAST_STEP] / 1e9),
-        page[words.STEP_TIME] / 1e9,
-        page[words.GROUP],
+        pid=page[words.PID],
+        step=page[words.STEP],
+        forward_entered=page[words.FORWARD_ENTERED],
+        forward_left=page[words.FORWARD_LEFT],
+        age=max(0.0, now - page[words.LAST_STEP] / 1e9),
+        step_time=page[words.STEP_TIME] / 1e9,
+        group=page[words.GROUP],
+        backward_entered=page[words.BACKWARD_ENTERED],
+        backward_left=page[words.BACKWARD_LEFT],
+        collective=_call(page[words.COLLECTIVE]),
+        collectives=page[words.COLLECTIVES],
+        waiting=max(0.0, now - since / 1e9) if since else None,
+        batches_asked=page[words.BATCHES_ASKED],
+        batches_got=page[words.BATCHES_GOT],
+        own_time=page[words.OWN_TIME] / 1e9,
+        own_steps=page[words.OWN_STEPS],
     )
+
+
+def _call(number: int) -> str:
+    """Return the name of what a rank is inside, empty where it is outside."""
+    return words.CALLS[number] if number < len(words.CALLS) else "collective"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from k8sddp.worker import main
+from k8sddp.worker.instrument import k8sddp_words
 from tests.unit.worker import workers
 
 PRINT = "import sys; print(sys.excepthook.__module__, [p for p in sys.path if 'instrument' in p])"
@@ -224,14 +225,16 @@ def test_a_ranks_next_process_counts_anew(tmp_path: Path) -> None:
     """A second pool of ranks has the pages of the first: what that one counted is not the next one's."""
     words = (
         "import sys; rank = sys.modules['k8sddp_rank']; rank.become_rank(3);"
-        "page = rank.load('k8sddp_page').counter.page; print(*page[1:4], page[5], flush=True);"
-        "page[1] = page[2] = page[3] = page[5] = 7"
+        "words = rank.load('k8sddp_words'); page = rank.load('k8sddp_page').counter.page;"
+        "counted = set(range(words.WORDS)) - {words.LAYOUT, words.PID, words.STARTED, words.LAST_STEP};"
+        "print([page[word] for word in counted if page[word]], flush=True);"
+        "[page.__setitem__(word, 7) for word in counted]"
     )
     with Ranks(tmp_path / "ranks") as ranks:
-        (ranks.folder / "rank-3.page").write_bytes(bytes(64))
+        (ranks.folder / "rank-3.page").write_bytes(bytes(k8sddp_words.SIZE))
         for _ in range(2):
             assert "" == run(words, {**ranks.spawn_env, "K8SDDP_LAUNCHER_PID": "1"}).stderr
-        assert "0 0 0 0\n" * 2 == ranks.output()
+        assert "[]\n" * 2 == ranks.output()
 
 
 @pytest.mark.parametrize("name", ["error_pid", "pid"])

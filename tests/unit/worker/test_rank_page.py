@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from k8sddp.worker import main
+from k8sddp.worker.instrument import k8sddp_words
 from k8sddp.worker.ranks import rank_page
 
 SCRIPT = """
@@ -106,7 +108,7 @@ def test_forward_is_entered_and_left(tmp_path: Path, script: str, expected: tupl
 
 @pytest.mark.parametrize(
     ("action", "expected"),
-    [("lambda: os._exit(0)", "joining"), ("int", "joined"), ("exec, 'raise OSError'", "joining")],
+    [("lambda: os._exit(0)", "joining"), ("int", "joined"), ("exec, 'raise OSError'", "starting")],
     ids=["inside", "formed", "failed"],
 )
 def test_a_rank_says_whether_it_is_in_init_process_group(tmp_path: Path, action: str, expected: str) -> None:
@@ -134,6 +136,17 @@ def test_a_page_that_cannot_be_had_leaves_no_file(tmp_path: Path, monkeypatch: p
     with pytest.raises(OSError, match="No space left"):
         rank_page.create(str(tmp_path / "page"))
     assert [] == list(tmp_path.iterdir())
+
+
+def test_a_page_of_another_version_says_nothing(tmp_path: Path) -> None:
+    """Its words mean something else: nobody counts, which is never a wrong count."""
+    progress(tmp_path, "optimizer.step()")
+    page = bytearray((tmp_path / "page").read_bytes())
+    for version, expected in ((k8sddp_words.VERSION, 1), (k8sddp_words.VERSION + 1, None)):
+        struct.pack_into("=Q", page, 8 * k8sddp_words.LAYOUT, version)
+        (tmp_path / "page").write_bytes(page)
+        with (tmp_path / "page").open("rb") as file:
+            assert expected == rank_page.read(file.fileno(), 0, now=0.0).step
 
 
 def test_a_page_that_cannot_be_read_says_nothing(tmp_path: Path) -> None:
