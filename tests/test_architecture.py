@@ -124,8 +124,9 @@ def test_the_worker_is_python_3_9(path: Path) -> None:
 
 @by_module
 def test_modules_are_short_and_say_why_they_exist(path: Path) -> None:
-    """A module has at most 400 lines and opens with its reason."""
-    assert len(path.read_text().splitlines()) <= 400
+    """A module has at most 400 lines, one of the worker 300, and opens with its reason."""
+    longest = 300 if room_of(dotted_name(path)) == "worker" else 400
+    assert len(path.read_text().splitlines()) <= longest
     assert ast.get_docstring(ast.parse(path.read_text()))
 
 
