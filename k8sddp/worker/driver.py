@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Optional
 
 from . import connections, leaving, overview, readiness, root_cause, status, storage
 from .contract import node_env
 from .contract import verdict as verdicts
+from .contract.stacks import RankStack
 from .gang import coordinator, effects, member, messages, plan, reminders, retrying, roster
 from .net import loop, master_ports, names
 from .ranks import attempt, process_tree, rank_output, reports, shm
@@ -82,6 +83,15 @@ class Driver:
         self._act(self._member.asked_to_stop(name, fault=fault))
         if fault:
             self._events.after(storage.SAVING, lambda: self._act(self._member.asked_to_stop(name)))
+
+    def look(
+        self, done: Callable[[tuple[RankStack, ...]], None], ranks: Optional[Collection[int]] = None
+    ) -> Optional[Callable[[], None]]:
+        """Call `done` once with what these ranks of this node (None: all) do, with none where none run."""
+        if self._ranks and self.readiness.ready:
+            return self._ranks.look(done, ranks)
+        done(())
+        return None
 
     def facts(self, chosen: Optional[range]) -> status.Facts:
         """Return what /status and /metrics tell, with the ranks that are chosen or, if none are, a fit number."""

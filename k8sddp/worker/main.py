@@ -119,7 +119,9 @@ def _prepare(
     )
     place = rank_env.Place(sys.executable or "python3", "", instrument_dir(), environ)
     node_driver = driver.Driver(events, sink, node, words, own=own, place=place, listener=listener)
-    http_server.HttpServer(events, http, routes.table(node_driver.readiness, node_driver.facts), say=sink.say)
+    http_server.HttpServer(
+        events, http, routes.table(node_driver.readiness, node_driver.facts, node_driver.look), say=sink.say
+    )
     return node_driver
 
 

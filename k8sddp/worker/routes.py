@@ -1,7 +1,7 @@
 """The pages of the worker's HTTP port.
 
 `/status` and `/metrics` tell of a fit number of ranks; `?ranks=512-1023` names others, which node 0 knows of the whole
-gang. docs/status-and-metrics.md is what people read about them.
+gang. `/stacks` is stacks_page.py's. docs/status-and-metrics.md is what people read about them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Optional, Union
 
-from . import metrics, readiness, status
+from . import metrics, readiness, stacks_page, status
 from .net import http_server
 
 MOST = 1024  # ranks in one answer: 0.6 MB
@@ -17,12 +17,13 @@ MAX_DIGITS = 9  # of a rank
 
 
 def table(
-    ready: readiness.Readiness, facts: Callable[[Optional[range]], status.Facts]
+    ready: readiness.Readiness, facts: Callable[[Optional[range]], status.Facts], look: stacks_page.Look
 ) -> Mapping[str, http_server.Route]:
-    """Return all pages; `facts` tells of the ranks in a range, or of a fit number of them."""
+    """Return all pages; `facts` tells of the ranks in a range, or of a fit number, `look` what this node's ranks do."""
     return {
         "/healthz": http_server.at_once(http_server.TEXT, lambda: (200, "ok")),
         "/readyz": ready.route(),
+        "/stacks": stacks_page.route(lambda: facts(range(0)), look),
         "/status": _told(http_server.JSON, lambda chosen: status.to_json(facts(chosen))),
         "/metrics": _told(http_server.METRICS, lambda chosen: metrics.to_text(facts(chosen))),
     }

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import socket
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Union
 
 from . import listening, loop, telling
 
@@ -46,9 +46,12 @@ class Request(NamedTuple):
 
 
 class Route(NamedTuple):
-    """The content's type, who is asked (and may return what to call when the asker has gone), and for how long."""
+    """The content's type, who is asked (and may return what to call when the asker has gone), and for how long.
 
-    kind: str
+    What is no content, any status but 200, is text.
+    """
+
+    kind: Union[str, Callable[[Request], str]]
     ask: Callable[[Request, Respond], Optional[Forget]]
     limit: float = LIMIT
 
@@ -161,7 +164,8 @@ class _Connection:
             self._send(response(404, "not found; there are: %s" % ", ".join(sorted(self._server.routes))))
             return
         self.busy = 2
-        respond = self._guarded(functools.partial(self._respond, route.kind, asked.head))
+        kind = route.kind if isinstance(route.kind, str) else route.kind(asked)
+        respond = self._guarded(functools.partial(self._respond, kind, asked.head))
         self._wait(route.limit, lambda: respond(503, "no answer within %.0f s" % route.limit))
         try:
             self._forget = route.ask(asked, respond)
@@ -174,7 +178,7 @@ class _Connection:
     def _respond(self, kind: str, head: bool, status: int, text: str) -> None:
         if self._open and self.busy == 2:
             self._forget = None
-            self._send(response(status, text, kind=kind, head=head))
+            self._send(response(status, text, kind=kind if status == 200 else TEXT, head=head))
 
     def _send(self, answer: bytes) -> None:
         self.busy = 1
