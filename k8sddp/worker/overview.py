@@ -16,7 +16,7 @@ from .contract import node_env
 from .gang import messages, progress, standings, stragglers, summary
 from .net import loop, telling
 
-SHOWN = 512  # ranks that are told unasked; of a larger gang node 0's own, and those worth a look
+SHOWN = 128  # ranks that are told unasked: 70 kB; of a larger gang node 0's own, and those worth a look
 REUSED = 16384  # ranks for which a summary may be a second old: making one takes some 1 us for each
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 
-from tests.bench import applying, launching, overhead, restarting, restarting_cluster, startup
+from tests.bench import applying, launching, overhead, restarting, restarting_cluster, startup, telling
 
 GROUPS = {
     "startup": startup.figures,
@@ -15,6 +15,7 @@ GROUPS = {
     "restarting-cluster": restarting_cluster.figures,
     "applying": applying.figures,
     "overhead": overhead.figures,
+    "telling": telling.figures,
 }
 
 if __name__ == "__main__":
