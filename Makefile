@@ -111,6 +111,7 @@ wheel-test: wheel ## Install the built wheel alone into a new environment and re
 	cd dist && venv/bin/k8sddp version --client && venv/bin/k8sddp --help > /dev/null
 	cd dist && venv/bin/k8sddp render ../manifests/samples/digits/job.yaml | grep -c '^kind:' | grep -qx 5
 	cd dist && venv/bin/python -c 'import importlib.resources as r; assert (r.files("k8sddp") / "py.typed").is_file()'
+	cd dist && venv/bin/python -c 'import k8sddp_report; k8sddp_report.report(step=1, total_steps=2, loss=0.5)'
 	@echo "the wheel works on its own"
 
 clean: ## Remove .venv and what the tools left in the tree

@@ -32,7 +32,7 @@ WORKER_ROOMS = {
     "gang": frozenset({"contract", "root_cause"}),
     "net": frozenset({"contract", "gang"}),
     "preflight": frozenset({"contract", "net"}),
-    "ranks": frozenset({"contract", "gang", "net", "root_cause", "instrument"}),  # of it only the words of the page
+    "ranks": frozenset({"contract", "gang", "net", "root_cause", "instrument"}),  # of it only the words that both use
     "instrument": frozenset(),
 }
 

@@ -26,14 +26,19 @@ if TYPE_CHECKING:
     Patch = Callable[[Any], None]
 
 C10D = "torch.distributed.distributed_c10d"
+FOR_SCRIPTS = "k8sddp_report"  # an image's own, with an installed k8sddp, may be of another version than this worker
 
 _patches: dict[str, list[Patch]] = {}
 
 
 class _Finder:
-    """Waits for the modules in _patches."""
+    """Waits for the modules in _patches, and finds for scripts the one module that is theirs to import."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        if name == FOR_SCRIPTS:
+            from importlib.machinery import PathFinder
+
+            return PathFinder.find_spec(name, [os.path.dirname(__file__)])
         patches = _patches.pop(name, None)
         if patches is None:
             return None

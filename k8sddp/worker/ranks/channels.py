@@ -14,7 +14,7 @@ from typing import Optional
 
 from k8sddp.worker.net import loop
 
-from . import rank_output, rank_page
+from . import rank_output, rank_page, reported
 from .launcher import direct
 
 MAX_READS = 16  # of the event pipe in one round, so that a script that writes into it cannot hold the loop
@@ -35,6 +35,7 @@ class Channels:
         self._ranks = range(0)
         self._sources: dict[Optional[int], rank_output.Source] = {}  # by rank; None: the launcher's own output
         self._pages: dict[int, int] = {}  # by rank: the descriptor of its page
+        self._reported: dict[int, reported.Reported] = {}  # by rank
         self._event_fd = -1
         self._event_lines = rank_output.LineSplitter()
 
@@ -89,7 +90,14 @@ class Channels:
     def progress(self) -> tuple[rank_page.Progress, ...]:
         """Return how far each rank of this node has come."""
         now = self._events.now()
-        return tuple(rank_page.read(self._pages.get(rank, -1), rank, now=now) for rank in self._ranks)
+        found = (rank_page.read(self._pages.get(rank, -1), rank, now=now) for rank in self._ranks)
+        told = self._reported
+        return tuple(told[one.rank].added_to(one) if one.rank in told else one for one in found)
+
+    def keep_report(self, rank: int, report: reported.Reported) -> None:
+        """Keep the newest word of a rank's script, for `progress`."""
+        if rank in self._ranks:
+            self._reported[rank] = report
 
     def step(self, rank: Optional[int]) -> Optional[int]:
         """Return the last step of `rank`, None where nobody has counted."""

@@ -21,7 +21,7 @@ from k8sddp.worker import root_cause
 from k8sddp.worker.contract import exit_codes, node_env
 from k8sddp.worker.net import loop
 
-from . import channels, pidfds
+from . import channels, pidfds, reported
 
 LATE = 0.3  # seconds in which torchrun tells of a failed rank that it has reaped; it looks every 0.1 s
 LOOK = 0.05  # seconds between two looks at ranks that have outlived their script
@@ -124,6 +124,8 @@ class Reports:
                 self._pulled = True  # the script itself fails: what it does to its ranks is no failure of theirs
         elif event in ("process", "child", "ended"):
             self._take_child(event, record)
+        elif event == "report" and pid in self._ranks:
+            self._files.keep_report(self._ranks[pid], reported.of(pid, record))
 
     def _take_child(self, event: object, record: Mapping[str, object]) -> None:
         """Take what the launcher tells of a child: never about a rank that it has ended itself, but for `ended`."""
