@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import ports
 from tests.unit.cli import program
 
 needs_torch = pytest.mark.skipif(
@@ -112,19 +113,6 @@ def test_script_that_does_not_travel_is_refused(tmp_path: Path) -> None:
     assert_clean(ended, code=2, message="spec.command names train.py, which does not travel with code")
 
 
-def free_port() -> int:
-    """Return a port below Linux's ephemeral range that nobody uses on the pods' addresses."""
-    for port in range(23000, 29000, 20):
-        try:
-            for offset in (0, 1, 10):
-                with socket.socket() as probe:
-                    probe.bind(("", port + offset))
-        except OSError:
-            continue
-        return port
-    raise AssertionError("no free port between 23000 and 29000")
-
-
 def write_python(folder: Path, *, torch_built_for: str) -> Path:
     """Write an interpreter that has what looks like torch built for another Python; return its path."""
     (folder / "torch").mkdir(parents=True)
@@ -138,10 +126,9 @@ def write_python(folder: Path, *, torch_built_for: str) -> Path:
 
 def run_locally(folder: Path, lines: str) -> program.Ended:
     """Run a one-node job with these further lines in its spec, and check that nothing but volumes is left."""
-    text = JOB.replace(
-        "nnodes: 2", f"nnodes: 1\n  rendezvous: {{port: {free_port()}}}\n  restart: {{maxAttempts: 1}}\n  {lines}"
-    )
-    (folder / "job.yaml").write_text(text)
+    port = ports.free_for_a_job()
+    one = f"nnodes: 1\n  rendezvous: {{port: {port}}}\n  restart: {{maxAttempts: 1}}\n  {lines}"
+    (folder / "job.yaml").write_text(JOB.replace("nnodes: 2", one))
     temporary = folder / "tmp"
     temporary.mkdir()
     ended = program.k8sddp("run", "--local", "job.yaml", cwd=folder, env={"TMPDIR": str(temporary)})
@@ -205,7 +192,7 @@ def test_program_that_this_machine_lacks_is_named(tmp_path: Path) -> None:
 
 def test_taken_port_is_named_before_anything_starts(tmp_path: Path) -> None:
     """Which port, what for, and how to find who holds it."""
-    port = free_port()
+    port = ports.free_for_a_job()
     with socket.socket() as holder:
         holder.bind(("", port))
         holder.listen()

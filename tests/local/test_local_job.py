@@ -14,6 +14,7 @@ import pytest
 
 from k8sddp import errors, local, render, spec
 from k8sddp.render import bundle
+from tests import ports
 
 needs_torch = [
     pytest.mark.torch,
@@ -30,14 +31,6 @@ sys.stdout.write(f"ready {os.getpid()} {os.getppid()}\\n")
 sys.stdout.flush()
 signal.pause()
 """
-
-
-def free_port() -> int:
-    """Return a port whose neighbours up to MASTER_PORT are most likely free too."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.2", 0))
-        port: int = probe.getsockname()[1]
-    return min(port, 62000)
 
 
 def run(
@@ -58,7 +51,7 @@ spec:
   command: [train.py, --out=/model/x, "a $(HOME) b"]
   code: {{path: .}}
   nnodes: 2
-  rendezvous: {{port: {port or free_port()}}}
+  rendezvous: {{port: {port or ports.free_for_a_job()}}}
   restart: {{maxAttempts: 1}}
   terminationGracePeriodSeconds: 5
   env: {{WHERE: /model, TEXT: "$(HOME) $$x é"}}

@@ -20,8 +20,7 @@ from typing import Any
 
 import pytest
 
-from tests.local import pods
-from tests.local.test_local_job import free_port
+from tests.local import jobs, pods
 from tests.unit.cli import program
 
 pytestmark = [
@@ -48,24 +47,7 @@ class Started:
 
     def __init__(self, folder: Path, script: str, *, lines: str = "") -> None:
         self.mark = f"mark-{uuid.uuid4()}"
-        self.folder = folder / "job"
-        self.folder.mkdir()
-        (self.folder / "train.py").write_text(script)
-        (self.folder / "job.yaml").write_text(f"""
-apiVersion: k8sddp.dev/v1alpha1
-kind: DDPJob
-metadata: {{name: read}}
-spec:
-  image: none
-  command: [train.py]
-  code: {{path: .}}
-  nnodes: 2
-  launcher: direct
-  terminationGracePeriodSeconds: 5
-  rendezvous: {{port: {free_port()}}}
-  env: {{MARK: {self.mark}}}
-  {lines}
-""")
+        self.folder = jobs.write(folder / "job", script, lines=f"env: {{MARK: {self.mark}}}\n  {lines}")
 
     @contextlib.contextmanager
     def process(self, stdout: int, **popen: Any) -> Iterator[subprocess.Popen[bytes]]:

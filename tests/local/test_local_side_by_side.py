@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.local.test_local_job import free_port
+from tests import ports
+from tests.local import jobs
 from tests.unit.cli import program
 
 pytestmark = [
@@ -35,29 +36,14 @@ dist.destroy_process_group()
 
 def test_two_runs_with_the_same_port_both_complete(tmp_path: Path) -> None:
     """The second one takes addresses and a MASTER_PORT that are free."""
-    port = free_port()
+    port = ports.free_for_a_job()
     marks = tmp_path / "marks"
     marks.mkdir()
     with contextlib.ExitStack() as stack:
         runs = []
         for name in ("one", "two"):
-            folder = tmp_path / name
-            folder.mkdir()
-            (folder / "train.py").write_text(f"MARKS = {str(marks)!r}\n{SCRIPT}")
-            (folder / "job.yaml").write_text(f"""
-apiVersion: k8sddp.dev/v1alpha1
-kind: DDPJob
-metadata: {{name: same}}
-spec:
-  image: none
-  command: [train.py]
-  code: {{path: .}}
-  nnodes: 2
-  launcher: direct
-  activeDeadlineSeconds: 200
-  rendezvous: {{port: {port}}}
-  env: {{NAME: {name}}}
-""")
+            lines = f"activeDeadlineSeconds: 200\n  env: {{NAME: {name}}}"
+            folder = jobs.write(tmp_path / name, f"MARKS = {str(marks)!r}\n{SCRIPT}", port=port, lines=lines)
             command = [program.SCRIPTS / "k8sddp", "run", "--local", "job.yaml"]
             pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
             runs.append(stack.enter_context(subprocess.Popen(command, cwd=folder, **pipes)))  # type: ignore[call-overload]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -66,12 +65,6 @@ def fake_and_cluster(folder: Path) -> Iterator[tuple[FakeCluster, cluster.Cluste
 def config_map(name: str = "settings", **data: str) -> Manifest:
     """Return a ConfigMap."""
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
-
-
-def free_port() -> int:
-    """Return a port on which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def write_kubeconfig(path: Path, **changes: Any) -> Path:

@@ -14,9 +14,10 @@ import yaml
 from k8sddp import errors
 from k8sddp.cluster import api, transport
 from k8sddp.manifest import Ref
+from tests import ports
 from tests.contract import fake_kinds
 from tests.contract.fake_cluster import FakeCluster, Fault
-from tests.unit.cluster.connected import Time, config_map, fake_and_cluster, free_port, make_cluster
+from tests.unit.cluster.connected import Time, config_map, fake_and_cluster, make_cluster
 
 SETTINGS = Ref("v1", "ConfigMap", "settings")
 
@@ -84,7 +85,7 @@ def test_internal_error_with_a_time_is_repeated(tmp_path: Path) -> None:
 def test_server_that_never_answered_is_not_waited_for() -> None:
     """A wrong address is said at once."""
     time = Time()
-    connection = make_cluster(f"http://127.0.0.1:{free_port()}", time)
+    connection = make_cluster(f"http://127.0.0.1:{ports.free()}", time)
     with pytest.raises(errors.UnreachableError, match=r"\(context fake\) does not answer: the connection is refused"):
         connection.server_version()
     assert [] == time.pauses
@@ -137,7 +138,7 @@ def test_refusal_of_a_stream_that_breaks_off_is_an_error_of_the_cluster(head: by
 @pytest.mark.parametrize(("path", "said"), [("/proxy/c-1", True), ("", False)])
 def test_an_api_server_behind_a_proxy_is_away_as_any_other(path: str, said: bool) -> None:
     """Only the proxy of a pod says nothing about the API server."""
-    connection = make_cluster(f"http://127.0.0.1:{free_port()}{path}")
+    connection = make_cluster(f"http://127.0.0.1:{ports.free()}{path}")
     request = "/version" if said else "/api/v1/namespaces/research/pods/digits-0/proxy/status"
     with pytest.raises(errors.UnreachableError):
         connection.transport.request("GET", request, patient=False)

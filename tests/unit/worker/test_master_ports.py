@@ -5,26 +5,19 @@ from __future__ import annotations
 import socket
 
 from k8sddp.worker.net import master_ports
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        port: int = probe.getsockname()[1]
-    return port
+from tests import ports
 
 
 def test_a_port_is_promised_to_one_gang() -> None:
     """Nobody listens on it yet: torch does so seconds later."""
-    port, gang, other = free_port(), master_ports.MasterPorts(), master_ports.MasterPorts()
+    port, gang, other = ports.free(), master_ports.MasterPorts(), master_ports.MasterPorts()
     assert gang.usable(port)
     assert not other.usable(port)
 
 
 def test_the_next_port_frees_the_last() -> None:
     """Of a thousand attempts one port is held."""
-    first, second = free_port(), free_port()
+    first, second = ports.free(), ports.free()
     gang, other = master_ports.MasterPorts(), master_ports.MasterPorts()
     assert gang.usable(first)
     assert gang.usable(second)

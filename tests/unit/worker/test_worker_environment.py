@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from k8sddp.render import bundle
+from tests import ports
 from tests.unit.worker import workers
 
 INSPECT = {"PYTHONINSPECT": "1"}  # sys.exit does not exit
@@ -41,7 +42,7 @@ def run(tmp_path: Path, words: str, **environ: str) -> subprocess.CompletedProce
     (folder / "tmp").mkdir(parents=True)
     (tmp_path / "worker.pyz").write_bytes(bundle.worker_zip())
     (tmp_path / "train.py").write_text(f"import os\nos.write(1, b'\\xc3\\xa9 trains\\n')\n{words}\n")
-    env = workers.make_env(0, folder, workers.free_ports(), K8SDDP_LAUNCHER="direct", **environ)
+    env = workers.make_env(0, folder, ports.free_for_a_job(), K8SDDP_LAUNCHER="direct", **environ)
     env["PYTHONPATH"] = str(workers.FAKE_TORCH)
     return subprocess.run(
         [workers.PYTHON, "worker.pyz", "train.py"],

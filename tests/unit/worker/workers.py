@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -12,6 +11,8 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+from tests import ports
 
 FAKE_TORCH = Path(__file__).with_name("fake_torch")
 ROOT = Path(__file__).parents[3]
@@ -21,18 +22,6 @@ WAIT_FOR_EVER = "import time, os\nprint('up', os.environ['RANK'])\ntime.sleep(10
 RANK_1_WAITS_ELSE = "import os, sys, time\nif os.environ['RANK'] != '1':\n    time.sleep(100)\n"
 
 DEADLINE = 60.0  # seconds; only reached by a test that fails
-
-
-def free_ports() -> int:
-    """Return a base port such that the worker's ports after it are free on loopback."""
-    while True:
-        base = random.randrange(20000, 32000, 20)
-        try:
-            for offset in (0, 1, 10, 11, 12):
-                socket.create_server(("", base + offset)).close()
-        except OSError:
-            continue
-        return base
 
 
 def output_of(script: str, *arguments: str) -> str:
@@ -121,7 +110,7 @@ class Gang:
 
     def __init__(self, folder: Path, script: str, *args: str, nnodes: int = 1, **options: str) -> None:
         self.folder = folder
-        self.port = free_ports()
+        self.port = ports.free_for_a_job()
         self.words = ("train.py", *args)
         self.nnodes = nnodes
         self.python = options.pop("python", PYTHON)
