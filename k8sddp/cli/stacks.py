@@ -1,0 +1,116 @@
+"""`k8sddp stacks`: what every rank of a job does at this moment, in the words of Python.
+
+Every worker is asked at once, through the API server, and looks at its own ranks; nothing is done to them but a signal
+that they answer. Ranks that do the same are shown once, the odd ones out first. What could not be asked is named on
+stderr; the command fails only where nobody could be.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from k8sddp import errors
+from k8sddp.cli import code_lines, jobs, screen, stack_text, target, usage
+from k8sddp.worker.contract import stacks
+from k8sddp.worker.contract.stacks import RankStack
+
+if TYPE_CHECKING:
+    from k8sddp import cluster, plan
+
+EXAMPLES = (
+    usage.Example("what all ranks do, the odd ones out first", "stacks digits"),
+    usage.Example("one rank", "stacks digits --rank 5"),
+    usage.Example("for a program", "stacks digits -o json"),
+)
+MAX_WHY = 5  # nodes whose reason is told one by one
+
+
+class Told(NamedTuple):
+    """What the workers of a job said."""
+
+    seen: tuple[RankStack, ...]
+    silent: Mapping[int, str]  # node -> why it could not be asked
+
+
+@click.command(cls=usage.Examples, examples=EXAMPLES)
+@click.argument("name", metavar="NAME")
+@click.option("--rank", type=int, metavar="N", help="Only this rank.")
+@click.option("-o", "--output", type=click.Choice(("json",)), help="Another form than the text.")
+@target.options
+def command(name: str, rank: int | None, output: str | None, at: target.Target) -> None:
+    """Show where every rank is in its Python code."""
+    connection = at.connect()
+    name = jobs.bare(name)
+    snapshot = jobs.find(connection, name)
+    job = snapshot.indexed_job(name)
+    assert job is not None
+    shape = jobs.shape(job)
+    nodes = range(shape.nnodes) if rank is None else [shape.check_rank(rank)]
+    told = _asked(connection, snapshot, nodes, rank=rank)
+    if not told.seen:
+        raise _none(told, jobs.status(snapshot, name))
+    if output == "json":
+        screen.out(json.dumps(_record(name, told), indent=2))
+    else:
+        screen.out(stack_text.text(told.seen, source=code_lines.of_job(connection, job)))
+    _tell_silent(told.silent, shape)
+
+
+def _asked(connection: cluster.Cluster, snapshot: plan.Snapshot, nodes: Sequence[int], *, rank: int | None) -> Told:
+    """Ask the newest pod of each of these nodes."""
+    from k8sddp import cluster
+    from k8sddp.plan import pods
+
+    newest = pods.newest_by_index(snapshot.pods)
+    query = [("format", "json"), *([] if rank is None else [("rank", str(rank))])]
+    answers = cluster.get_from_pods(
+        connection, {node: newest[node] for node in nodes if node in newest}, "/stacks", query=query
+    )
+    silent = {node: "it has no pod" for node in nodes if node not in newest}
+    seen: list[RankStack] = []
+    for node, answer in answers.items():
+        found = str(answer) if isinstance(answer, errors.ClusterError) else _read(answer)
+        if isinstance(found, str):
+            silent[node] = found
+        else:
+            seen += found
+    return Told(tuple(sorted(seen)), dict(sorted(silent.items())))
+
+
+def _read(answer: bytes) -> list[RankStack] | str:
+    """Return the stacks of an answer, or why there are none."""
+    try:
+        record: Any = json.loads(answer)
+        records = record["stacks"]
+        found = [stacks.from_record(one) for one in records if isinstance(one, Mapping)]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return "its answer is not that of a k8sddp worker"
+    return [one for one in found if one] or f"no ranks run there ({record.get('state')})"
+
+
+def _record(name: str, told: Told) -> Mapping[str, object]:
+    return {
+        "job": name,
+        "stacks": [stacks.to_record(one) for one in told.seen],
+        "silent": [{"node_rank": node, "why": why} for node, why in told.silent.items()],
+    }
+
+
+def _none(told: Told, status: plan.JobStatus) -> errors.K8sddpError:
+    """Return the error for a job of which nothing can be seen."""
+    if status.finished:
+        return errors.K8sddpError(f"{status.name} is {status.state.lower()}: none of its ranks runs any more")
+    why = status.waiting.sentence or next(iter(told.silent.values()), "it has no pods yet")
+    return errors.K8sddpError(f"no rank of {status.name} can be seen: {why}")
+
+
+def _tell_silent(silent: Mapping[int, str], shape: jobs.Shape) -> None:
+    """Say which nodes could not be asked, and why."""
+    for node in list(silent)[:MAX_WHY]:
+        screen.note(f"node {node} (ranks {shape.ranks(node)}) is missing: {silent[node]}")
+    if len(silent) > MAX_WHY:
+        screen.note(f"{len(silent) - MAX_WHY} more nodes are missing")
