@@ -31,7 +31,7 @@ WORKER_ROOMS = {
     "contract": frozenset(),
     "gang": frozenset({"contract", "root_cause"}),
     "net": frozenset({"contract", "gang"}),
-    "preflight": frozenset({"contract", "net"}),
+    "preflight": frozenset({"contract", "gang", "net"}),
     "ranks": frozenset({"contract", "gang", "net", "root_cause", "instrument"}),  # of it only the words that both use
     "instrument": frozenset(),
 }

@@ -13,11 +13,12 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Optional
 
 from . import connections, leaving, overview, readiness, root_cause, status, storage
-from .contract import node_env
+from .contract import finding, node_env
 from .contract import verdict as verdicts
 from .contract.stacks import RankStack
 from .gang import coordinator, effects, member, messages, plan, reminders, retrying, roster
 from .net import loop, master_ports, names
+from .preflight import peers
 from .ranks import attempt, process_tree, rank_output, reports, shm
 from .ranks.launcher import rank_env
 
@@ -35,12 +36,14 @@ class Driver:
         own: messages.Join,
         place: rank_env.Place,
         listener: Optional[socket.socket],
+        visits: peers.Peers,
     ) -> None:
         self._events = events
         self._sink = sink
         self._node = node
         self._words = words
         self._place = place
+        self._peers = visits
         self._timer: Optional[loop.Timer] = None
         self._due: Optional[float] = None  # when it rings
         self._ranks: Optional[attempt.NodeAttempt] = None
@@ -129,6 +132,8 @@ class Driver:
             rules=retrying.Rules(node.fail_on, node.retry_on),
             grace_period=node.grace_period,
             usable=master_ports.MasterPorts().usable,
+            preflight=node.preflight,
+            only_preflight=node.only_preflight,
         )
 
     def _listener(self) -> connections.Listener:
@@ -152,6 +157,8 @@ class Driver:
                 self._connections.tell(effect.message)
             elif isinstance(effect, effects.Dial):
                 self._connections.dial()
+            elif isinstance(effect, effects.Visit):
+                self._visit(effect.check)
             elif isinstance(effect, effects.Launch):
                 self._launch(effect.attempt)
             elif isinstance(effect, effects.EndRanks):
@@ -165,6 +172,12 @@ class Driver:
             else:
                 self._sink.say(effect.text)
         self._set_timer()
+
+    def _visit(self, check: messages.Check) -> None:
+        def done(found: Sequence[finding.Finding]) -> None:
+            self._act(self._member.checked(messages.Checked(check.round, finding.to_records(found))))
+
+        self._peers.look(check, done)
 
     def _from_member(self, peer: roster.Peer, message: messages.Message) -> None:
         if self._gang:

@@ -15,11 +15,11 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn, Optional
 
 from . import code_zip, driver, leaving, root_cause, routes
-from .contract import node_env
+from .contract import finding, node_env
 from .contract import verdict as verdicts
 from .gang import messages
 from .net import http_server, loop
-from .preflight import checks, finding
+from .preflight import checks, peers
 from .ranks import descriptors, process_tree, rank_output, stacks
 from .ranks.launcher import rank_env
 
@@ -105,6 +105,7 @@ def _prepare(
     http = checks.listen(node.bind_host, node.http_port, "/healthz and /readyz")
     report = checks.look(node, words, environ)
     _tell(sink, node, report)
+    visits = peers.Peers(events, node, checks.listen(node.bind_host, 0, "its peers"), say=sink.say)
     own = messages.Join(
         node_rank=node.node_rank,
         pod=node.pod_name,
@@ -116,9 +117,14 @@ def _prepare(
         failure_count=node.failure_count,
         ignored_count=node.ignored_count,
         memory={},
+        python="%d.%d" % sys.version_info[:2],
+        address=visits.address,
+        probe_port=visits.port,
+        findings=finding.to_records(report.findings) if node.only_preflight else (),
+        seconds=report.seconds,
     )
     place = rank_env.Place(sys.executable or "python3", "", instrument_dir(), environ)
-    node_driver = driver.Driver(events, sink, node, words, own=own, place=place, listener=listener)
+    node_driver = driver.Driver(events, sink, node, words, own=own, place=place, listener=listener, visits=visits)
     http_server.HttpServer(
         events, http, routes.table(node_driver.readiness, node_driver.facts, node_driver.look), say=sink.say
     )
@@ -127,8 +133,8 @@ def _prepare(
 
 def _tell(sink: rank_output.Sink, node: node_env.NodeEnv, report: checks.Report) -> None:
     """Say who this is and what the checks have found; raises PreflightError where the job ends with it."""
-    who, told = "node %d (pod %s)" % (node.node_rank, node.pod_name), list(report.findings)
-    ends = node.preflight == node_env.FAIL and finding.problems(told)
+    who, told = finding.node_name(node.node_rank, node.pod_name), list(report.findings)
+    ends = node.preflight == node_env.FAIL and not node.only_preflight and finding.problems(told)
     if ends:
         told.remove(ends[0])  # it is the verdict's own line
     else:

@@ -30,7 +30,7 @@ def test_a_frozen_worker_is_lost_and_superseded_when_it_wakes(tmp_path: Path) ->
                 name="new",
                 K8SDDP_POD_NAME="digits-new",
                 K8SDDP_IGNORED_COUNT="1",
-                K8SDDP_BIND_HOST="127.0.0.9",
+                **workers.at("127.0.0.9"),
             )
             gang.pods[2].wait_for("attempt 1 starts")
         finally:

@@ -20,15 +20,17 @@ from k8sddp.worker.contract import exit_codes
 from k8sddp.worker.contract import verdict as verdicts
 
 from . import (
+    checking,
     conclusion,
     current,
     ending,
+    excuse,
+    gathering,
     joining,
     ledger,
     messages,
     plan,
     ports,
-    reminders,
     retrying,
     roster,
     standings,
@@ -37,9 +39,8 @@ from .effects import Effect, Note, Send
 from .roster import LOCAL, Peer
 
 LAST_NUMBER = 999999  # disruptions are free; this bounds them
-PAUSE = 10.0  # seconds after a sleep of our own in which a connection that is gone tells nothing about its member
 
-GATHERING, RUNNING, ENDING, OVER = "gathering", "running", "ending", "over"
+GATHERING, CHECKING, RUNNING, ENDING, OVER = "gathering", "checking", "running", "ending", "over"
 
 
 class Coordinator:
@@ -49,16 +50,17 @@ class Coordinator:
         self._plan = job_plan
         self._own = own
         self._roster = roster.Roster(own.nnodes)
-        self._joining = joining.Joining(job_plan.job, own, self._roster)
+        self._joining = joining.Joining(job_plan.job, own, self._roster, strict=job_plan.strict)
+        self._checking = checking.Checking(job_plan, own, self._roster)
         self._ledger = ledger.Ledger(own, max_attempts=job_plan.max_attempts)
         self._retrying = retrying.Retrying(job_plan.rules, max_attempts=job_plan.max_attempts)
         self._ports = ports.Ports(job_plan.first_port, earlier_pods=own.earlier_pods, usable=job_plan.usable)
         self._phase = GATHERING
-        self._gathering = reminders.Reminder(now)
+        self._gathering = gathering.Gathering(self._roster, now)
         self._current = current.Current()
         self._standings = standings.Standings(own.nnodes, own.nproc_per_node)
         self._ending = ending.Ending(self._roster, self._ledger, now=now)
-        self._slept, self._excused = 0.0, now  # how long node 0 itself did not run; until when that explains losses
+        self._excuse = excuse.Excuse(own, now)
         self._verdict: Optional[Mapping[str, object]] = None
 
     @property
@@ -82,7 +84,8 @@ class Coordinator:
 
     def deadline(self) -> Optional[float]:
         """Return when `tick` is next due."""
-        due = {GATHERING: self._gathering.due, RUNNING: self._current.findings.due, ENDING: self._ending.deadline}
+        found, ends = self._current.findings.due, self._ending.deadline
+        due = {GATHERING: self._gathering.due, CHECKING: self._checking.due, RUNNING: found, ENDING: ends}
         return due.get(self._phase)
 
     def received(self, peer: Peer, message: messages.Message, now: float) -> list[Effect]:
@@ -95,6 +98,8 @@ class Coordinator:
             return self._leaving(peer, message.reason, now)
         if isinstance(message, messages.Idle):
             return self._idle(peer, now) if message.attempt == self._current.number and self._phase == ENDING else []
+        if isinstance(message, messages.Checked):
+            return self._checked(now) if self._phase == CHECKING and self._checking.take(peer, message) else []
         if self._phase == RUNNING and getattr(message, "attempt", None) == self._current.number:
             return self._report(peer, message, now)
         return []  # about an attempt that is over
@@ -108,13 +113,13 @@ class Coordinator:
             return []
         if self._phase == RUNNING and was_busy and join.node_rank not in self._current.complete:
             return self._lose(join, how, now)
-        if self._phase == ENDING and was_busy and now >= self._excused:
+        if self._phase == ENDING and was_busy and not self._excuse.covers(now):
             self._ledger.blame(join, how)
         return self._advance(now)
 
     def slept(self, seconds: float, now: float) -> None:
         """Take note that node 0 itself did not run for a while: who left it then is not to blame."""
-        self._slept, self._excused = seconds, now + PAUSE
+        self._excuse.slept(seconds, now)
         self._ending.excuse(now)
 
     def tick(self, now: float) -> list[Effect]:
@@ -124,16 +129,16 @@ class Coordinator:
             return self._fail_attempt(now)
         if self._phase == ENDING and now >= self._ending.deadline:
             return self._ending.give_up(self._current, now) + self._advance(now)
-        if self._phase == GATHERING and self._gathering.rings(now):
-            return [Send(peer, self._waiting(now)) for peer in self._roster.peers]
-        return []
+        if self._phase == CHECKING and now >= self._checking.due:
+            return self._checked(now)
+        return self._gathering.remind(now) if self._phase == GATHERING else []
 
     def _waiting(self, now: float) -> messages.Waiting:
-        seconds = now - self._gathering.since if self._phase == GATHERING else 0.0
-        return messages.Waiting(self._roster.missing_text(), int(seconds))
+        return self._gathering.waiting(now if self._phase == GATHERING else self._gathering.since)
 
     def _remove(self, peer: Peer) -> Optional[messages.Join]:
         """Take a member out of the gang; return what it was, None where it was none."""
+        self._phase = GATHERING if self._phase == CHECKING else self._phase  # another gang is checked anew
         self._current.remove(peer)
         return self._roster.remove(peer)
 
@@ -148,6 +153,8 @@ class Coordinator:
         effects = list(admission.effects)
         if not admission.admitted:
             return effects
+        self._phase = GATHERING if self._phase == CHECKING else self._phase
+        effects += self._checking.admitted(peer, join)
         trained, how = None, ""  # whom the newcomer replaces in the attempt that runs
         if admission.replaced is not None and admission.before is not None:
             if self._current.trains(admission.replaced, join.node_rank):
@@ -173,7 +180,17 @@ class Coordinator:
         if self._ledger.number >= LAST_NUMBER:
             detail = "attempt %d was the last that there can be, disruptions included" % self._ledger.number
             return self._conclude_failed(roster.failure(self._own, "lost", detail))
-        return self._start(now)
+        checks = self._checking.begin(now)
+        self._phase = CHECKING
+        return checks or self._checked(now)
+
+    def _checked(self, now: float) -> list[Effect]:
+        """Begin the attempt when the checks have shown nothing that ends the job."""
+        notes, failure = self._checking.results()
+        if failure is not None:
+            return notes + self._conclude_failed(failure)
+        only = self._plan.only_preflight
+        return notes + (self._conclude(verdicts.COMPLETE, exit_codes.COMPLETE) if only else self._start(now))
 
     def _start(self, now: float) -> list[Effect]:
         number, asked, own = self._ledger.next(), self._plan, self._own
@@ -199,12 +216,7 @@ class Coordinator:
         return self._failing(now) if fails else []
 
     def _lose(self, join: messages.Join, how: str, now: float) -> list[Effect]:
-        found = self._current.findings
-        if now >= self._excused:
-            found.lose(join, how)
-        elif not found.failures:
-            text = "its worker did not run for %.0f s, so the others left it" % self._slept
-            found.failed(roster.failure(self._own, "lost", text))
+        self._excuse.judge(self._current.findings, join, how, now)
         return self._failing(now)
 
     def _failing(self, now: float) -> list[Effect]:

@@ -24,6 +24,12 @@ class Dial(NamedTuple):
     """Look for the coordinator (again)."""
 
 
+class Visit(NamedTuple):
+    """Make the visits that node 0 asks for; then call `checked`."""
+
+    check: messages.Check
+
+
 class Launch(NamedTuple):
     """Start the ranks of this node."""
 
@@ -62,4 +68,4 @@ class Note(NamedTuple):
     text: str
 
 
-Effect = Union[Tell, Dial, Launch, EndRanks, Exit, Send, Close, Note]
+Effect = Union[Tell, Dial, Visit, Launch, EndRanks, Exit, Send, Close, Note]

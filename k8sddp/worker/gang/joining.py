@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Optional
 
 from k8sddp.worker import root_cause
-from k8sddp.worker.contract import exit_codes
+from k8sddp.worker.contract import exit_codes, finding
 from k8sddp.worker.contract import verdict as verdicts
 
 from . import messages, roster
@@ -32,15 +32,19 @@ class Admission(NamedTuple):
 class Joining:
     """The door of one gang."""
 
-    def __init__(self, job: str, own: messages.Join, members: roster.Roster) -> None:
+    def __init__(self, job: str, own: messages.Join, members: roster.Roster, *, strict: bool) -> None:
         self._job = job
         self._own = own
         self._members = members
+        self._strict = strict  # keep out also those who would only most probably fail
 
     def admit(self, peer: Peer, join: messages.Join, *, attempt: int) -> Admission:
         """Let a newcomer into the roster, or not; `attempt` is the number of the last one."""
         members, rank = self._members, join.node_rank
         different = roster.difference(self._own, join)
+        if not different and self._strict:
+            serious = [text for level, text in roster.disagreements(self._own, join) if level == finding.PROBLEM]
+            different = serious[0] if serious else ""
         if different:
             members.add(peer, join)
             return Admission(admitted=False, different=different)

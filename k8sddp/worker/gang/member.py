@@ -20,7 +20,7 @@ from k8sddp.worker.contract import exit_codes
 from k8sddp.worker.contract import verdict as verdicts
 
 from . import memory, messages
-from .effects import Dial, Effect, EndRanks, Exit, Launch, Note, Tell
+from .effects import Dial, Effect, EndRanks, Exit, Launch, Note, Tell, Visit
 
 QUIET = 2  # seconds of waiting that are no news to who has just joined
 
@@ -97,12 +97,19 @@ class Member:
             return []
         if isinstance(message, messages.Waiting):
             return self._told_to_wait(message)
+        if isinstance(message, messages.Check) and self._state in (SEEKING, WAITING):
+            self._state = WAITING
+            return [Visit(message)]
         if isinstance(message, messages.Attempt):
             fresh = self._state in (SEEKING, WAITING) and message.number > self._memory.attempt
             return self._told_to_run(message) if fresh else []
         if isinstance(message, messages.Ended):
             return self._told_to_end(message) if message.attempt == self._memory.attempt else []
         return []
+
+    def checked(self, answer: messages.Checked) -> list[Effect]:
+        """Take note of what the visits have shown."""
+        return [Tell(answer)] if self._state == WAITING else []
 
     def rank_failed(self, failure: root_cause.Failure) -> list[Effect]:
         """Take note of a failure on this node."""

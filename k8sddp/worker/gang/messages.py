@@ -1,8 +1,8 @@
 """What members and coordinator tell each other, as frozen values and as JSON objects.
 
-join -> waiting* -> (attempt -> progress*, failed*, left?, complete or over -> ended -> idle)* -> end; `leaving`
-whenever it is asked to. Decoding checks every field's type, so the state machines never see anything malformed. A new
-version of the shapes needs a new wire.MAGIC. docs/protocol.md draws the states.
+join -> waiting* -> (check -> checked)? -> (attempt -> progress*, failed*, left?, complete or over -> ended -> idle)* ->
+end; `leaving` whenever it is asked to. Decoding checks every field's type, so the state machines never see anything
+malformed. A new version of the shapes needs a new wire.MAGIC. docs/protocol.md draws the states.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ class Join(NamedTuple):
     """A member presents itself: its ranks have ended, if it had any.
 
     nnodes to torch_version must be equal in the whole gang. The counts are the Job controller's, of the pod's
-    predecessors; `memory` is what the member knows of the attempts so far (memory.py).
+    predecessors; `memory` is what the member knows of the attempts so far (memory.py). Its peers find it at `address`
+    and `probe_port`. `findings` are those of its preflight, which took `seconds`, where nothing else is asked for.
     """
 
     node_rank: int
@@ -32,6 +33,11 @@ class Join(NamedTuple):
     failure_count: int
     ignored_count: int
     memory: Mapping[str, object]
+    python: str = ""
+    address: str = ""
+    probe_port: int = 0
+    findings: Sequence[Sequence[str]] = ()
+    seconds: float = 0.0
 
     @property
     def earlier_pods(self) -> int:
@@ -44,6 +50,20 @@ class Waiting(NamedTuple):
 
     missing: str
     seconds: int = 0
+
+
+class Check(NamedTuple):
+    """All members are there: visit these peers, each [node rank, pod, address, port], and say how it went."""
+
+    round: int
+    targets: Sequence[Sequence[object]]
+
+
+class Checked(NamedTuple):
+    """What the visits of that round have shown, as finding.to_records has it."""
+
+    round: int
+    findings: Sequence[Sequence[str]]
 
 
 class Attempt(NamedTuple):
@@ -140,11 +160,15 @@ class Beat(NamedTuple):
     """This worker runs; both sides say so while they have a connection. Only net/link.py hears it."""
 
 
-Message = Union[Join, Waiting, Attempt, Failed, Left, Complete, Over, Ended, Idle, Progress, Leaving, End, Beat]
+Message = Union[
+    Join, Waiting, Check, Checked, Attempt, Failed, Left, Complete, Over, Ended, Idle, Progress, Leaving, End, Beat
+]
 
 _SHAPES: Mapping[str, tuple[Any, tuple[type, ...]]] = {
-    "join": (Join, (int, str, str, int, int, str, str, int, int, dict)),
+    "join": (Join, (int, str, str, int, int, str, str, int, int, dict, str, str, int, list, float)),
     "waiting": (Waiting, (str, int)),
+    "check": (Check, (int, list)),
+    "checked": (Checked, (int, list)),
     "attempt": (Attempt, (int, str, int, str, str, str, int, int, list)),
     "failed": (Failed, (int, dict)),
     "left": (Left, (int, int)),

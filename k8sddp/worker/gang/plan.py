@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from k8sddp.worker.contract import node_env
+
 from . import messages, retrying
 
 
@@ -19,6 +21,13 @@ class Plan(NamedTuple):
     rules: retrying.Rules
     grace_period: float
     usable: Callable[[int], bool]  # whether a port is free on node 0
+    preflight: str = node_env.FAIL
+    only_preflight: bool = False
+
+    @property
+    def strict(self) -> bool:
+        """Return whether a node that differs from the others ends the job as soon as it joins."""
+        return self.preflight == node_env.FAIL and not self.only_preflight
 
 
 def terms(

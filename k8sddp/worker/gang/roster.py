@@ -7,9 +7,11 @@ removed by force, so that nobody counted it) the newcomer wins, and the other on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Optional
 
 from k8sddp.worker import root_cause
+from k8sddp.worker.contract import finding
 
 from . import messages
 
@@ -96,19 +98,34 @@ class Roster:
 
 
 def difference(own: messages.Join, join: messages.Join) -> str:
-    """Return what keeps `join` out of the gang as one sentence, the empty string where nothing does."""
+    """Return what keeps `join` out of any gang of this job as one sentence, the empty string where nothing does."""
     facts = (
         ("nnodes", own.nnodes, join.nnodes),
         ("nprocPerNode", own.nproc_per_node, join.nproc_per_node),
-        ("the code digest", own.code_digest, join.code_digest),
-        ("torch", own.torch_version, join.torch_version),
     )
     for name, ours, theirs in facts:
         if ours != theirs:
-            return "%s is %s there but %s on node 0: all nodes must agree" % (name, theirs or "unset", ours or "unset")
+            return _DIFFERENT % (name, theirs, ours) + ": all nodes must agree"
     if not 0 <= join.node_rank < own.nnodes:
         return "there is no node %d among %d nodes" % (join.node_rank, own.nnodes)
     return ""
+
+
+_DIFFERENT = "%s is %s there but %s on node 0"
+
+
+def disagreements(own: messages.Join, join: messages.Join) -> Sequence[tuple[str, str]]:
+    """Return what else is not the same there: the level of each finding, and its sentence."""
+    facts = (
+        (finding.PROBLEM, "the code digest", own.code_digest, join.code_digest, "all nodes must agree"),
+        (finding.PROBLEM, "torch", own.torch_version, join.torch_version, "all nodes must agree"),
+        (finding.WARNING, "Python", own.python, join.python, "objects that the ranks exchange may not be read"),
+    )
+    return [
+        (level, _DIFFERENT % (name, theirs or "unset", ours or "unset") + ": " + rule)
+        for level, name, ours, theirs, rule in facts
+        if ours != theirs
+    ]
 
 
 def failure(join: messages.Join, kind: str, detail: str) -> root_cause.Failure:

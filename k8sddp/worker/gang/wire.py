@@ -12,7 +12,7 @@ import hmac
 import json
 from collections.abc import Mapping
 
-MAGIC = b"k8sddp/4"
+MAGIC = b"k8sddp/5"
 NONCE_SIZE = 16
 MAC_SIZE = 32
 HEADER_SIZE = 4 + MAC_SIZE

@@ -10,6 +10,7 @@ from __future__ import annotations
 import _thread
 import socket
 from collections.abc import Callable
+from typing import TypeVar
 
 from . import loop
 
@@ -18,6 +19,7 @@ DEFAULT_DOMAIN = "cluster.local"  # of Kubernetes, where resolv.conf does not te
 POLL_MIN, POLL_MAX = 0.001, 0.03  # seconds between two looks at the thread's answer
 
 Addresses = tuple[tuple[int, tuple[object, ...]], ...]  # (family, sockaddr)
+T = TypeVar("T")
 Resolve = Callable[[loop.Loop, str, int, Callable[[Addresses, str], None]], None]  # as `resolve` below
 
 
@@ -71,27 +73,42 @@ def master_addr(host: str, pod_ip: str) -> str:
 
 def resolve(events: loop.Loop, host: str, port: int, done: Callable[[Addresses, str], None]) -> None:
     """Look `host` up without blocking the loop; call `done` with its addresses and, if there are none, the problem."""
-    answer: list[tuple[Addresses, str]] = []
 
-    def look_up() -> None:
+    def look_up() -> tuple[Addresses, str]:
         try:
             # as bytes: for a str Python loads 1 MB of tables for names that are not ASCII, which no Service has
             found = socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM)
-            answer.append((tuple((int(family), address) for family, _, _, _, address in found), ""))
+            return tuple((int(family), address) for family, _, _, _, address in found), ""
         except Exception as error:  # an answer must come, whatever it is
-            answer.append(((), "%s does not resolve (%s)" % (host, getattr(error, "strerror", None) or error)))
+            return (), "%s does not resolve (%s)" % (host, getattr(error, "strerror", None) or error)
+
+    if is_address(host):
+        done(*look_up())
+    else:
+        in_thread(events, look_up, lambda answer: done(*answer), otherwise=lambda why: ((), _no_thread(host, why)))
+
+
+def in_thread(
+    events: loop.Loop, ask: Callable[[], T], done: Callable[[T], None], *, otherwise: Callable[[Exception], T]
+) -> None:
+    """Call `ask`, which must not raise, in a thread of its own, and `done` in the loop with what it returns.
+
+    Where no thread can be started the answer is `otherwise`.
+    """
+    answer: list[T] = []
 
     def poll(pause: float) -> None:
         if answer:
-            done(*answer[0])
+            done(answer[0])
         else:
             events.after(pause, lambda: poll(min(POLL_MAX, pause * 1.5)))
 
-    if is_address(host):
-        look_up()
-    else:
-        try:
-            _thread.start_new_thread(look_up, ())
-        except (RuntimeError, MemoryError) as error:  # the pod has as many processes and threads as it may
-            answer.append(((), "%s cannot be looked up (%s)" % (host, error)))
+    try:
+        _thread.start_new_thread(lambda: answer.append(ask()), ())
+    except (RuntimeError, MemoryError) as error:  # the pod has as many processes and threads as it may
+        answer.append(otherwise(error))
     poll(POLL_MIN)
+
+
+def _no_thread(host: str, error: Exception) -> str:
+    return "%s cannot be looked up (%s)" % (host, error)

@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Optional
 
-from k8sddp.worker.contract import node_env
+from k8sddp.worker.contract import finding, node_env
 from k8sddp.worker.net import names, server
 
-from . import devices, finding, naming, places, software
+from . import devices, naming, places, software
 
 LIMIT = 3.0  # seconds for all of them; the checks of a healthy node take 0.03 s
 

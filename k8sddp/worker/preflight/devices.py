@@ -11,8 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Optional
 
 from k8sddp.worker.contract import node_env
-
-from .finding import PROBLEM, WARNING, Finding
+from k8sddp.worker.contract.finding import PROBLEM, WARNING, Finding
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 HIDING = {"nvidia": (VISIBLE,), "amd": ("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", VISIBLE)}

@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 
-from .finding import WARNING, Finding
+from k8sddp.worker.contract.finding import WARNING, Finding
 
 SLOW = 0.5  # seconds; an answer takes a millisecond, a name server that is silent the resolver's timeout
 

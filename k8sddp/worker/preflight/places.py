@@ -12,7 +12,7 @@ import errno
 import os
 from collections.abc import Iterator
 
-from .finding import PROBLEM, WARNING, Finding
+from k8sddp.worker.contract.finding import PROBLEM, WARNING, Finding
 
 MIB = 1024 * 1024
 SHM_PER_RANK = 64 * MIB  # what Docker gives a whole container, and what one rank's DataLoader workers use up

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Optional
 
-from .finding import PROBLEM, WARNING, Finding
+from k8sddp.worker.contract.finding import PROBLEM, WARNING, Finding
 
 MIN_TORCH = (2, 4)
 UNKNOWN = "unknown"

@@ -27,8 +27,11 @@ def make_attempt(number: int = 0, **changes: object) -> messages.Attempt:
     return terms._replace(**changes)
 
 
-def make_plan(max_attempts: int = 1, rules: retrying.Rules = EVERYTHING, token: str = "token") -> plan.Plan:
-    return plan.Plan("digits", "digits-0.digits", 29410, token, max_attempts, rules, 30.0, lambda port: True)
+def make_plan(
+    max_attempts: int = 1, rules: retrying.Rules = EVERYTHING, token: str = "token", **changes: object
+) -> plan.Plan:
+    asked = plan.Plan("digits", "digits-0.digits", 29410, token, max_attempts, rules, 30.0, lambda port: True)
+    return asked._replace(**changes)
 
 
 def make_coordinator(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from k8sddp.worker.gang import coordinator, effects, ending, findings, messages
+from k8sddp.worker.gang import coordinator, effects, ending, excuse, findings, messages
 from tests.unit.worker import gangs
 from tests.unit.worker.gangs import cause_of
 
@@ -85,7 +85,7 @@ def test_a_sleep_of_node_0_explains_no_loss_for_long() -> None:
     """What breaks a while after it woke has causes of its own."""
     gang = gangs.make_running(2, max_attempts=2)
     gang.slept(63.0, 100.0)
-    gang.lost(1, 100.0 + coordinator.PAUSE)
+    gang.lost(1, 100.0 + excuse.PAUSE)
     (ended,) = gangs.sent(gang.tick(120.0), messages.Ended).values()
     assert "node 1 (pod digits-1" in str(ended.entry["message"])
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from k8sddp.worker.contract import node_env
-from k8sddp.worker.preflight import checks, finding
+from k8sddp.worker.contract import finding, node_env
+from k8sddp.worker.preflight import checks
 from tests.unit.worker import workers
 
 WARNING = finding.Finding("shared memory", finding.WARNING, "it is small")
@@ -53,10 +53,25 @@ def test_the_sentence_of_a_job_that_ends_holds_the_first_problem(findings: list[
 
 
 def test_what_travels_is_bounded_and_begins_with_the_problems() -> None:
-    """16 findings of 400 characters, and none that is well."""
+    """8 findings that are not well, of 300 characters, and the names of those that are."""
     long = WARNING._replace(text="x" * 1000)
     sent = finding.to_records([FINE, *[long] * 20, PROBLEM])
-    assert (finding.MAX_SENT, list(PROBLEM), finding.MAX_TEXT) == (len(sent), sent[0], len(sent[1][2]))
+    assert (8, list(PROBLEM), 300, list(FINE)) == (len(sent) - 1, sent[0], len(sent[1][2]), sent[-1])
+
+
+def test_what_has_travelled_is_read_again_and_what_is_no_finding_passed_over() -> None:
+    """A member may be of another version."""
+    records = [*finding.to_records([PROBLEM, FINE]), ["a", "strange", "level"], "text", ["short"], None]
+    assert (PROBLEM, FINE) == finding.from_records(records)
+
+
+def test_a_line_in_a_log_is_known_again() -> None:
+    """The node and the level, for who reads the log of node 0."""
+    who = finding.node_name(3, "digits-3-x7k2p")
+    (passed,) = finding.lines(who, [FINE], seconds=0.1)
+    told = finding.lines(who, [WARNING, PROBLEM], seconds=0.1)
+    assert [(3, finding.OK), (3, finding.WARNING), (3, finding.PROBLEM)] == [*map(finding.of_line, (passed, *told))]
+    assert (-1, finding.OK) == finding.of_line("node 3 of 4, pod digits-3")
 
 
 def test_each_check_is_told_in_the_order_of_the_table() -> None:

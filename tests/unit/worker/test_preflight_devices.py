@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from k8sddp.worker.contract import node_env
-from k8sddp.worker.preflight import devices, finding
+from k8sddp.worker.contract import finding, node_env
+from k8sddp.worker.preflight import devices
 from tests.unit.worker import workers
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from k8sddp.worker.preflight import finding, naming, places
+from k8sddp.worker.contract import finding
+from k8sddp.worker.preflight import naming, places
 
 BLOCK = 4096
 GIB = 1024 * places.MIB

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from k8sddp.worker.preflight import finding, software
+from k8sddp.worker.contract import finding
+from k8sddp.worker.preflight import software
 
 # As the kernel module prints it: the proprietary one, and the open one
 CLOSED = (

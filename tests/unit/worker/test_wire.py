@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k8sddp.worker import root_cause
+from k8sddp.worker.contract import finding
 from k8sddp.worker.contract import verdict as verdicts
 from k8sddp.worker.gang import memory, messages, wire
 from tests.unit.worker import gangs
@@ -115,9 +116,11 @@ def test_the_longest_messages_fit() -> None:
     known = memory.Memory(9999, 4, False, "p" * 63, "n" * 63, 4, memory.history(ends), tuple(lost))
     failure = gangs.make_failure(1, text)._replace(traceback=text)
     verdict = root_cause.verdict("job", "failed", attempt=3, code=1, failures=[failure] * 99, history=known.history)
+    found = finding.Finding("volume data", finding.WARNING, text)
     member, coordinator = make_pair()
     for message in (
-        gangs.make_join(1, memory=memory.to_record(known)),
+        gangs.make_join(1, memory=memory.to_record(known), findings=[]),
+        gangs.make_join(1, findings=finding.to_records([found] * 20)),
         messages.Failed(3, root_cause.to_record(failure)),
     ):
         assert [messages.encode(message)] == coordinator.feed(member.seal(messages.encode(message)))
@@ -128,5 +131,5 @@ def test_the_longest_messages_fit() -> None:
 def test_another_protocol_is_named() -> None:
     """A browser or another version of the worker gets one clear reason."""
     coordinator = wire.Session(KEY, coordinator=True, nonce=b"c" * 16)
-    with pytest.raises(wire.WireError, match="does not speak k8sddp/4"):
+    with pytest.raises(wire.WireError, match="does not speak k8sddp/5"):
         coordinator.feed(b"GET / HTTP/1.1\r\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 from pathlib import Path
 
@@ -121,7 +120,7 @@ if rank == 1:
     os.kill(os.getpid(), signal.SIGSTOP)
 time.sleep(1000)
 """
-    with workers.Gang(tmp_path, script, nproc_per_node="2", grace_period="1").start() as gang:
+    with workers.Gang(tmp_path, script, nproc_per_node="2", grace_period="4").start() as gang:
         gang.pods[0].wait_for("[rank 0] up")
         gang.pods[0].wait_for("[rank 1] up")
         gang.pods[0].send(signal.SIGTERM)
@@ -215,7 +214,7 @@ def test_strangers_do_not_join(tmp_path: Path) -> None:
     with workers.Gang(tmp_path, "print('done')", nnodes=2).start(0) as gang:
         gang.start(1, name="stranger", K8SDDP_JOB_UID="another-uid")
         gang.pods[0].wait_for("dropped a connection")
-        gang.start(1, K8SDDP_BIND_HOST="127.0.0.9")
+        gang.start(1, **workers.at("127.0.0.9"))
         assert [0, 0] == [gang.pods[0].wait(), gang.pods[2].wait()]
     assert 1 == gang.pods[0].log.count("dropped a connection from 127.0.0.1: it does not belong to this job")
 
@@ -224,7 +223,7 @@ def test_a_newer_pod_supersedes_an_older_one(tmp_path: Path) -> None:
     """Two pods claim index 1 while the gang gathers: the older leaves with 79, the newer trains."""
     with workers.Gang(tmp_path, "print('done')", nnodes=3).start(0, 1) as gang:
         gang.wait_ready(1, "waiting for the other nodes")
-        gang.start(1, name="newer", K8SDDP_BIND_HOST="127.0.0.9", K8SDDP_POD_NAME="digits-1-new")
+        gang.start(1, name="newer", **workers.at("127.0.0.9"), K8SDDP_POD_NAME="digits-1-new")
         assert 79 == gang.pods[1].wait()
         gang.start(2)
         assert [0, 0, 0] == [gang.pods[index].wait() for index in (0, 2, 3)]
@@ -257,37 +256,6 @@ def test_what_cannot_work_is_refused_in_one_sentence(
         assert [code] == gang.wait()
     assert said in str(gang.pods[0].cause["message"])
     assert 1 == len(gang.pods[0].log.splitlines())
-
-
-def test_all_problems_of_a_node_are_said_and_the_first_is_the_verdict(tmp_path: Path) -> None:
-    """One line each; the termination log says how many more there are."""
-    changes = {"K8SDDP_BACKEND": "nccl", "K8SDDP_NPROC_PER_NODE": "99"}
-    gang = workers.Gang(tmp_path, "")
-    gang.words = ("nothere.py",)
-    with gang.start(0, **changes):
-        assert [77] == gang.wait()
-    assert str(gang.pods[0].cause["message"]).endswith("or with -m (and 1 more problem, see the log)")
-    others = [line for line in gang.pods[0].log.splitlines() if "preflight of node 0 (pod digits-0): problem: " in line]
-    assert (1, True) == (len(others), "GPUs: nccl needs a GPU per rank" in others[0])
-
-
-@pytest.mark.parametrize("mode", ["warn", "skip"])
-def test_a_problem_ends_no_job_that_does_not_want_it(tmp_path: Path, mode: str) -> None:
-    """`warn` says it, `skip` does not look; the job goes on, and the ranks find out."""
-    with workers.Gang(tmp_path, "print('ran')", preflight=mode, backend="nccl", gpus="1").start() as gang:
-        assert [0] == gang.wait()
-    said = (
-        "preflight of node 0 (pod digits-0): problem: GPUs: nccl needs a GPU per rank, nprocPerNode is 1 but /dev has"
-    )
-    assert ("[rank 0] ran" in gang.pods[0].log, mode == "warn") == (True, said in gang.pods[0].log)
-
-
-def test_a_node_in_order_says_so_in_one_line(tmp_path: Path) -> None:
-    """Before it joins."""
-    with workers.Gang(tmp_path, "print('ran')").start() as gang:
-        assert [0] == gang.wait()
-    (line,) = [line for line in gang.pods[0].log.splitlines() if "preflight" in line]
-    assert re.fullmatch(r"\[k8sddp\] preflight of node 0 \(pod digits-0\): 6 checks passed in \d\.\d\d s", line)
 
 
 def test_a_fault_of_ours_imitates_no_rank(tmp_path: Path) -> None:

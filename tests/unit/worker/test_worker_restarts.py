@@ -40,7 +40,9 @@ if attempt == "0":
 
 def test_node_0_leaves_when_the_kubelets_have_seen_the_others_go(tmp_path: Path) -> None:
     """They look once a second; pods that seem to run when node 0 has ended the Job deletes, with their logs."""
-    with workers.Gang(tmp_path, "pass", nnodes=2).start(1).start(0, K8SDDP_POD_IP="192.0.2.1") as gang:
+    with (
+        workers.Gang(tmp_path, "pass", nnodes=2, preflight="skip").start(1).start(0, K8SDDP_POD_IP="192.0.2.1") as gang
+    ):
         follower, node_0 = gang.pods
         assert 0 == follower.wait()
         gone = time.monotonic()
@@ -219,7 +221,7 @@ def test_an_old_pod_does_not_get_in(tmp_path: Path) -> None:
     with workers.Gang(tmp_path, workers.WAIT_FOR_EVER, nnodes=2).start(0) as gang:
         gang.start(1, K8SDDP_IGNORED_COUNT="1", K8SDDP_POD_NAME="digits-1-new")
         await_up(gang)
-        gang.start(1, name="old", K8SDDP_BIND_HOST="127.0.0.9")
+        gang.start(1, name="old", **workers.at("127.0.0.9"))
         assert 79 == gang.pods[2].wait()
         assert 200 == gang.get("/readyz", 0)[0]
         assert "attempt 0 ended" not in gang.pods[0].log

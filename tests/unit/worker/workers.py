@@ -64,6 +64,11 @@ def make_env(index: int, folder: Path, port: int, **changes: str) -> dict[str, s
     return env
 
 
+def at(address: str) -> dict[str, str]:
+    """Return what a pod with another address than its index gives it is told."""
+    return {"K8SDDP_BIND_HOST": address, "K8SDDP_POD_IP": address}
+
+
 class Pod:
     """One worker process with its folder."""
 
