@@ -78,9 +78,9 @@ class Reports:
         self._last_words: dict[int, Mapping[str, object]] = {}  # pid -> an exception that perhaps ends it
         self._away: set[int] = set()  # ranks that exited with 0
         self._joined = False
-        self._pulled = False  # the launcher has begun to end the other ranks
+        self._launcher_ends_ranks = False  # it has begun to: they do not fail by themselves
         self._failed = False  # some process of the launcher did not end with 0
-        self._silent = False  # the attempt is being ended: what its processes do is no news
+        self._ending = False  # the attempt is being ended: what its processes do is no news
 
     @property
     def separate(self) -> bool:
@@ -94,7 +94,7 @@ class Reports:
 
     def silence(self) -> None:
         """Report nothing from now on."""
-        self._silent = True
+        self._ending = True
 
     def read(self) -> None:
         """Take what has come through the event pipe."""
@@ -121,7 +121,7 @@ class Reports:
             if len(self._last_words) < MAX_WORDS:
                 self._last_words[pid] = record
             if event == "exception" and self._spawned and pid not in self._starting:
-                self._pulled = True  # the script itself fails: what it does to its ranks is no failure of theirs
+                self._launcher_ends_ranks = True  # the script itself fails: what it does to its ranks is its doing
         elif event in ("process", "child", "ended"):
             self._take_child(event, record)
         elif event == "report" and pid in self._ranks:
@@ -135,12 +135,12 @@ class Reports:
             return
         if event == "ended" and isinstance(code, int):
             self._take_end(child, code)
-            self._pulled = self._pulled or (code != 0 and child in self._ranks)
+            self._launcher_ends_ranks = self._launcher_ends_ranks or (code != 0 and child in self._ranks)
         elif event != "ended" and isinstance(place, int):
             rank = self._ranks.get(child, self._base + place)
             code = code if isinstance(code, int) else 1
-            self._blame(child, rank, self._words(child, code) or record, exit_code=code, forced=False)
-            self._pulled = True
+            self._blame(child, rank, self._fitting_words(child, code) or record, exit_code=code, forced=False)
+            self._launcher_ends_ranks = True
 
     def _started(self, pid: int, rank: int) -> None:
         if pid in self._gone:  # its number has been given to another process
@@ -167,11 +167,11 @@ class Reports:
     def _refused(self, pid: int, rank: object, detail: object) -> None:
         """Report a rank that ended itself because its group is not the job's; the others of the node say the same."""
         known = detail in self._refusals
-        if pid in self._blamed or self._silent or not isinstance(detail, str):
+        if pid in self._blamed or self._ending or not isinstance(detail, str):
             return
         self._blamed.add(pid)
         self._refusals.add(detail)
-        self._told = self._pulled = True
+        self._told = self._launcher_ends_ranks = True
         if known:
             return
         failure = self._failure(rank if isinstance(rank, int) else None, {}, exit_codes.BAD_CONFIGURATION)
@@ -184,11 +184,11 @@ class Reports:
 
     def _take_end(self, pid: int, code: Optional[int]) -> None:
         rank = self._ranks.get(pid, self._starting.get(pid))
-        if self._silent or rank is None or pid in self._gone:
+        if self._ending or rank is None or pid in self._gone:
             return
         if code is not None:
             self._rank_ended(pid, rank, code)
-        elif not self._pulled:
+        elif not self._launcher_ends_ranks:
             self._unknown[pid] = rank
             self._events.after(LATE, functools.partial(self._settle, pid))
 
@@ -202,22 +202,22 @@ class Reports:
     def _leaves(self, pid: int, rank: int) -> None:
         if self.newest.get(rank, pid) == pid and pid not in self._starting.keys() - self._ranks.keys():
             self._away.add(rank)
-            if not self._silent:
+            if not self._ending:
                 self._listener.left(rank)
 
     def _rank_ended(self, pid: int, rank: int, code: int) -> None:
         self._gone.add(pid)
         if code:
-            words = self._words(pid, code) or (self._files.written(rank) if code == 1 else {})
-            forced = self._pulled and (code > 0 or code in PULLS)
+            words = self._fitting_words(pid, code) or (self._files.written(rank) if code == 1 else {})
+            forced = self._launcher_ends_ranks and (code > 0 or code in PULLS)
             if not (self._spawned and forced and code == -signal.SIGTERM):
                 self._blame(pid, rank, words, exit_code=code, forced=forced)
-        elif not self._pulled:
+        elif not self._launcher_ends_ranks:
             self._leaves(pid, rank)
 
     def process_ended(self, pid: int, rank: Optional[int], code: int, *, last: bool) -> None:
         """Take note of the end of a child of ours, no rank if `rank` is None; the `last` one closes the account."""
-        if self._silent:
+        if self._ending:
             return
         if rank is None and self._spawned:
             rank = self._ranks.get(pid)  # the script has become one
@@ -235,7 +235,7 @@ class Reports:
 
     def _close(self) -> None:
         """Close the account, when no rank lives that the script has started and not waited for."""
-        if self._silent:
+        if self._ending:
             return
         if self._spawned and not self._failed and self._living():
             self._events.after(LOOK, self._close)
@@ -249,7 +249,7 @@ class Reports:
             self._leaves(self.newest.get(self._base, 0), self._base)
         self._listener.complete()
 
-    def _words(self, pid: int, code: int) -> Mapping[str, object]:
+    def _fitting_words(self, pid: int, code: int) -> Mapping[str, object]:
         """Return the exception that ended a process which left with `code`, so far as it has told one."""
         words = self._last_words.get(pid, {})
         return words if words.get("exit_code", 1) == code else {}
@@ -264,8 +264,8 @@ class Reports:
         forced: Optional[bool] = None,
     ) -> None:
         """Report that the rank with `pid` failed, once; what the launcher's end of it `forced` is a consequence."""
-        if pid not in self._blamed and not self._silent:
-            forced = self._pulled if forced is None else forced
+        if pid not in self._blamed and not self._ending:
+            forced = self._launcher_ends_ranks if forced is None else forced
             self._blamed.add(pid)
             self._told = self._told or not forced
             failure = self._failure(rank, record, exit_code)
@@ -289,7 +289,7 @@ class Reports:
 
     def _launcher_failure(self, pid: int, code: int) -> root_cause.Failure:
         single = self._node.launcher == "spawn" and self._node.nproc_per_node == 1
-        failure = self._failure(self._base if single else None, self._words(pid, code), code)
+        failure = self._failure(self._base if single else None, self._fitting_words(pid, code), code)
         name = (failure.exception or "").partition(":")[0]
         if failure.rank is None and name in root_cause.INFRASTRUCTURE_TYPES:
             return failure._replace(kind="infrastructure", detail="%s: %s" % (self._program, failure.exception))
