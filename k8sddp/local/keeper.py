@@ -25,8 +25,7 @@ KILL = b"k"  # SIGKILL for the whole tree now
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
-NOT_FOUND = 127  # what a shell and a container runtime report for a program that is not there
-NOT_EXECUTABLE = 126
+NOT_STARTED = 128  # the container runtime's (worker/contract/exit_codes.py)
 SWEEP_PAUSE = 0.002  # seconds between two passes over /proc; one pass is not enough while processes fork
 SWEEP_LIMIT = 10.0  # seconds; a process in uninterruptible sleep outlives every signal
 
@@ -180,9 +179,8 @@ def _become(argv: Sequence[str]) -> NoReturn:
     except OSError as error:
         reason = error.strerror or str(error)
         os.write(2, f"[k8sddp] cannot start {argv[0]}: {reason}\n".encode(errors="backslashreplace"))
-        os._exit(NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE)
     finally:
-        os._exit(NOT_EXECUTABLE)
+        os._exit(NOT_STARTED)
 
 
 def main(arguments: Sequence[str]) -> int:

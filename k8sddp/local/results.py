@@ -68,6 +68,8 @@ def ending(end: judge.End) -> str:
         return f"pod {end.pod} was lost with its node"
     if end.code == exit_codes.STOPPED:
         return f"pod {end.pod} was stopped by SIGTERM"
+    if end.code == exit_codes.NOT_STARTED:
+        return f"pod {end.pod} could not be started"
     if end.code > 128 and end.code - 128 in {int(number) for number in signal.valid_signals()}:
         return f"pod {end.pod} was killed by {_signal_name(end.code - 128)}"
     return f"pod {end.pod} exited with {end.code}"

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from k8sddp import errors
+from k8sddp.worker.contract import exit_codes
 from tests.local import pods
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -155,7 +156,7 @@ def test_signals_of_a_container_are_default(tmp_path: Path) -> None:
 
 
 def test_a_program_that_cannot_be_executed_is_reported(tmp_path: Path) -> None:
-    """A file that is no program ends as in a container, with one line."""
+    """A file that is no program ends as in a container, with one line: the rendered Jobs fail by that code."""
     broken = tmp_path / "broken"
     broken.write_text("#!/no/such/interpreter\n")
     broken.chmod(0o755)
@@ -163,7 +164,8 @@ def test_a_program_that_cannot_be_executed_is_reported(tmp_path: Path) -> None:
 
     result = run("", container={"command": [str(broken)]})
 
-    assert 127 == result.exit_code
+    assert exit_codes.NOT_STARTED == result.exit_code
+    assert result.message.endswith("could not be started")
     assert f"[k8sddp] cannot start {broken}: No such file or directory\n".encode() == run.printed
 
 

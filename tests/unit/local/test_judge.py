@@ -17,7 +17,7 @@ RENDERED = {
         "rules": [
             {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
             {"action": "Ignore", "onExitCodes": {"operator": "In", "values": [79, 143]}},
-            {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [*range(1, 65), 76, 77, 78]}},
+            {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [*range(1, 65), 76, 77, 78, 128]}},
         ]
     },
 }
@@ -48,6 +48,7 @@ def ends(*pods: tuple[int, int]) -> list[judge.End]:
             RENDERED, [(2, 79), (0, 7)], (False, "PodFailurePolicy", "digits-0"), id="index 0 carries the code"
         ),
         pytest.param(RENDERED, [(1, 64)], (False, "PodFailurePolicy", "digits-1"), id="64 fails the job"),
+        pytest.param(RETRYING, [(1, 128)], (False, "PodFailurePolicy", "digits-1"), id="a program that cannot start"),
         pytest.param(
             RENDERED, [(1, 137)], (False, "MaxFailedIndexesExceeded", "digits-1"), id="killed, nothing is replaced"
         ),
