@@ -21,7 +21,7 @@ from k8sddp import errors
 from k8sddp.cli import screen, usage
 
 # In the order in which a user meets them; each is the module of that name, which holds `command`.
-COMMANDS: Final = ("validate", "render", "apply", "run", "get", "logs", "stacks", "delete", "version")
+COMMANDS: Final = ("validate", "render", "preflight", "apply", "run", "get", "logs", "stacks", "delete", "version")
 
 BUG: Final = 70  # sysexits EX_SOFTWARE: no fault of the user, no answer of the cluster
 INTERRUPTED: Final = 130  # 128 + SIGINT

@@ -48,6 +48,7 @@ def submit(
     *,
     replace: bool,
     dry_run: bool = False,
+    only_preflight: bool = False,
     report: Callable[[str], None] = screen.out,
 ) -> None:
     """Bring the job to the cluster; `report` gets a line for each object.
@@ -56,7 +57,7 @@ def submit(
     """
     from k8sddp import cluster, plan
 
-    manifests = loaded.manifests()
+    manifests = loaded.manifests(only_preflight=only_preflight)
     screen.note(f"{target.where(connection)}, mode direct{' (dry run)' if dry_run else ''}")
     connection.server_version()
     snapshot = cluster.observe(connection, manifests)

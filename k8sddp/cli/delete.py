@@ -44,7 +44,7 @@ def command(names: tuple[str, ...], wait: bool, at: target.Target) -> int:
             screen.error(str(error))
             code = error.exit_code
     if wait:
-        _wait(connection, deleted)
+        wait_until_gone(connection, deleted)
     return code
 
 
@@ -57,14 +57,15 @@ def _delete(connection: cluster.Cluster, name: str) -> None:
         raise jobs.not_found(connection, name) from error
 
 
-def _wait(connection: cluster.Cluster, names: list[str]) -> None:
-    deadline = time.monotonic() + LIMIT
+def wait_until_gone(connection: cluster.Cluster, names: list[str], *, limit: float = LIMIT) -> None:
+    """Return when the pods of these jobs are gone; raises WaitTimeoutError after `limit` seconds."""
+    deadline = time.monotonic() + limit
     left = names
     while left:
         left = [name for name in left if _pods(connection, name)]
         if left and time.monotonic() > deadline:
             raise errors.WaitTimeoutError(
-                f"pods of {', '.join(left)} have not ended after {LIMIT:g} s; see kubectl get pods "
+                f"pods of {', '.join(left)} have not ended after {limit:g} s; see kubectl get pods "
                 f"-n {connection.namespace} -l {constants.LABEL_BATCH_JOB_NAME}={left[0]}"
             )
         if left:

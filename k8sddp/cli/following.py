@@ -10,6 +10,7 @@ Kubernetes Node never close its log.
 from __future__ import annotations
 
 import functools
+import math
 import queue
 import threading
 import time
@@ -124,10 +125,11 @@ class Follower:
         self._latest: plan.Snapshot | None = None
         self._told = _Told(None, ())
 
-    def follow(self, nodes: Sequence[int]) -> plan.JobStatus:
+    def follow(self, nodes: Sequence[int], *, limit: float | None = None) -> plan.JobStatus:
         """Return the status of the finished job when it, and the logs of `nodes`, have ended.
 
-        Raises NotFoundError when the job is deleted meanwhile, and DetachedError when it cannot be watched any more.
+        Raises NotFoundError when the job is deleted meanwhile, WaitTimeoutError, with what it waits for, when it has
+        not finished after `limit` seconds, and DetachedError when it cannot be watched any more.
         """
         from k8sddp import cluster
 
@@ -136,6 +138,7 @@ class Follower:
         status: plan.JobStatus | None = None
         deadline: float | None = None
         look_again: float | None = None
+        late = math.inf if limit is None else time.monotonic() + limit
         while True:
             self._say(self._absence.look())
             soon = time.monotonic() + LOOK_EVERY
@@ -167,8 +170,14 @@ class Follower:
             if self._latest is not None and look_again is not None and time.monotonic() >= look_again:
                 look_again = self._replace_lost(self._latest)  # not for every line of a log: it reads all pods
             self._narrate()
+            if time.monotonic() >= late and deadline is None:
+                raise self._too_late(status, limit or 0.0)
             if status is not None and deadline is not None and (not self._reading or time.monotonic() >= deadline):
                 return status
+
+    def _too_late(self, status: plan.JobStatus | None, limit: float) -> errors.WaitTimeoutError:
+        why = status.waiting.sentence if status is not None and status.waiting else "its pods run"
+        return errors.WaitTimeoutError(f"{self._name} has not ended after {limit:g} s: {why}")
 
     def _receive(self, deadline: float) -> _News | None:
         """Return what comes next, None where the time is up, or something is to be said."""

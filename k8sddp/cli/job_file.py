@@ -35,11 +35,11 @@ class Loaded(NamedTuple):
     job: DDPJob
     code: bundle.Code | None
 
-    def manifests(self) -> tuple[Manifest, ...]:
+    def manifests(self, *, only_preflight: bool = False) -> tuple[Manifest, ...]:
         """Return what the cluster, or `run --local`, is given."""
         from k8sddp import render
 
-        return render.render(self.job, code=self.code)
+        return render.render(self.job, code=self.code, only_preflight=only_preflight)
 
     def code_folder(self) -> Path | None:
         """Return the folder that travels, as an absolute path; None without one."""

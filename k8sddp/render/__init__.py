@@ -18,17 +18,17 @@ from k8sddp.render import bundle, container_env, context, templating
 __all__ = ["render"]
 
 
-def render(job: spec.DDPJob, *, code: bundle.Code | None) -> tuple[Manifest, ...]:
+def render(job: spec.DDPJob, *, code: bundle.Code | None, only_preflight: bool = False) -> tuple[Manifest, ...]:
     """Return the objects of `job` in the order in which they can be created.
 
     Service, ConfigMap NAME-worker, ConfigMap NAME-code (with spec.code.path), NetworkPolicy (unless open), Job.
-    `code` is the packed folder, None unless spec.code.path is set. Raises RenderError for what cannot be sent.
+    `code` is the packed folder, None unless spec.code.path is set; with `only_preflight` the workers end after their
+    checks. Raises RenderError for what cannot be sent.
     """
-    return tuple(_objects(job, code))
+    return tuple(_objects(job, context.values(job, code=code, only_preflight=only_preflight), code))
 
 
-def _objects(job: spec.DDPJob, code: bundle.Code | None) -> Iterator[Manifest]:
-    values = context.values(job, code=code)
+def _objects(job: spec.DDPJob, values: context.Values, code: bundle.Code | None) -> Iterator[Manifest]:
     yield templating.render("service.yaml.j2", values)
     yield _config_map(values, context.worker_config_map(job), container_env.WORKER_KEY, payload=_worker_payload())
     code_config_map = context.code_config_map(job)

@@ -65,11 +65,14 @@ def expand(text: str, mapping: Mapping[str, str]) -> str:
     return "".join(parts) + text[start:]
 
 
-def entries(job: specs.DDPJob, *, code_digest: str, code_config_map: str) -> tuple[Mapping[str, Any], ...]:
+def entries(
+    job: specs.DDPJob, *, code_digest: str, code_config_map: str, only_preflight: bool = False
+) -> tuple[Mapping[str, Any], ...]:
     """Return the container's `env`: ours first, then the user's, whose every `$` is doubled."""
-    ours = [
-        {"name": name, "value": escape(value)} for name, value in _values(job, code_digest, code_config_map).items()
-    ]
+    values = dict(_values(job, code_digest, code_config_map)) | (
+        {node_env.ONLY_PREFLIGHT: "1"} if only_preflight else {}
+    )
+    ours = [{"name": name, "value": escape(value)} for name, value in values.items()]
     downward: list[dict[str, Any]] = [
         {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in DOWNWARD.items()
     ]

@@ -28,7 +28,7 @@ LOST_NODE_SECONDS: Final = 30  # Kubernetes' default is 300; the rest of the gan
 _LOST_NODE_TAINTS: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
 
-def values(job: specs.DDPJob, *, code: bundle.Code | None) -> Values:
+def values(job: specs.DDPJob, *, code: bundle.Code | None, only_preflight: bool = False) -> Values:
     """Return what the templates need.
 
     Raises RenderError where `code` does not fit spec.code.
@@ -51,7 +51,9 @@ def values(job: specs.DDPJob, *, code: bundle.Code | None) -> Values:
         "container": constants.CONTAINER_NAME,
         "command": [container_env.escape(spec.python), f"{container_env.WORKER_DIR}/{container_env.WORKER_KEY}"],
         "args": [container_env.escape(word) for word in spec.command],
-        "env": container_env.entries(job, code_digest=code_digest, code_config_map=code_config_map(job) or ""),
+        "env": container_env.entries(
+            job, code_digest=code_digest, code_config_map=code_config_map(job) or "", only_preflight=only_preflight
+        ),
         "env_from": list(spec.env_from),
         "resources": resources(spec.resources),
         "gang_port": spec.rendezvous.port,

@@ -115,6 +115,14 @@ def cut_from_dns(cluster: Cluster, namespace: str, pod: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def ports_closed(cluster: Cluster, namespace: str, pod: str, *, first: int, last: int) -> Iterator[None]:
+    """Refuse TCP connections to and from a pod at these ports, as a firewall that rejects does."""
+    rules = f"tcp dport {first}-{last} tcp flags & (syn | ack) == syn reject with tcp reset"
+    with _filtered(cluster, namespace, pod, rules):
+        yield
+
+
+@contextlib.contextmanager
 def _filtered(cluster: Cluster, namespace: str, pod: str, rules: str) -> Iterator[None]:
     table = "inet k8sddp_fault"
     chain = "chain {0} {{ type filter hook {0} priority 0; {1}; }}\n"
