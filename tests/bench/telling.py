@@ -105,7 +105,7 @@ def figures() -> Iterator[dict[str, object]]:
 
 def measure(folder: Path, nnodes: int) -> dict[str, object]:
     """Return node 0's share of a core, with beats alone and with progress, and what its pages take."""
-    options = {"nproc_per_node": str(NPROC), "launcher": "direct"}
+    options = {"nproc_per_node": str(NPROC), "launcher": "direct", "preflight": "skip"}
     with workers.Gang(folder, SLEEP, nnodes=nnodes, **options).start(0) as gang:
         (pod,) = gang.pods
         pod.wait_for("node 0")

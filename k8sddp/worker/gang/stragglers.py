@@ -1,8 +1,9 @@
 """Which rank holds the others up, by the time that each spends on its own part of a step. Pure; decides nothing.
 
 DDP makes the whole steps of all ranks equally long, because the quick ones wait for the slow one in backward. So a rank
-is judged by its own time: from the end of a step to the end of the next forward, which is data and forward. Time is cut
-into slices of at least STEPS steps of every rank. In a slice a rank is slow when its own time is
+is judged by its own time: from the end of a step to the end of the next forward, which is data and forward, without
+what it spends in collectives and in backward there. Time is cut into slices of at least STEPS steps of every rank. In a
+slice a rank is slow when its own time is
 
 - RATIO times the median of the others or more: under that, ranks differ for reasons that nobody mends (which core, who
   writes the log); and
@@ -11,8 +12,8 @@ into slices of at least STEPS steps of every rank. In a slice a rank is slow whe
 It is a straggler when it was slow in each of the last SLICES slices, so after 30 steps at the earliest. A save or an
 evaluation every few minutes makes one slice slow and names nobody. It no longer is one when at most one of the last
 SLICES was slow; between the two what was said stands, so that no rank comes and goes. What lies behind forward cannot
-be told apart from waiting for others: a GPU that is slow in backward alone is not seen, nor is rank 0 where forward
-begins with its broadcast of buffers (BatchNorm), for which the others wait.
+be told apart from waiting for others: a rank that is slow in backward alone is not seen. Nor is a slow GPU whose work
+nobody waits for in that part of the step: forward only queues it.
 """
 
 from __future__ import annotations
@@ -130,16 +131,11 @@ class Watch:
         return [*lines, "and %d more stragglers" % more] if more > 0 else lines
 
     def _line(self, one: Straggler) -> str:
-        return (
-            "straggler: rank %d (node %d) needs %s a step for its data and forward, the others %s: %.0f %% of a step"
-            % (
-                one.rank,
-                one.rank // self._nproc,
-                duration(one.own),
-                duration(one.others),
-                100 * one.share,
-            )
+        text = (
+            "straggler: rank %d (node %d) spends %s a step on data, forward and saving, the others %s: %.0f %% is lost"
         )
+        own, others = duration(one.own), duration(one.others)
+        return text % (one.rank, one.rank // self._nproc, own, others, 100 * one.share)
 
 
 def cut(before: Mapping[int, _Sums], after: Mapping[int, _Sums]) -> Slice:

@@ -82,8 +82,9 @@ class Paces:
             self._reports.take(min(reported), now)
 
     def rate(self, now: float) -> Optional[float]:
-        """Return the steps per second."""
-        return self._steps.rate(now)
+        """Return the steps per second: of those that are counted, else of those that the script reports."""
+        counted = self._steps.rate(now)
+        return self._reports.rate(now) if counted is None else counted
 
     def eta(self, reported: Optional[int], total: Optional[int], now: float) -> Optional[float]:
         """Return the seconds until the script has reported `total`."""

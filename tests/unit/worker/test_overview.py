@@ -195,7 +195,7 @@ def test_node_0_names_a_straggler_in_its_log() -> None:
         node.events.wait(1.0)
         for one in ranks():
             node.gang.take(one.rank // 2, [progress.encode(one, still=0.0)], node.events.time)
-    text = "straggler: rank 3 (node 1) needs 50 ms a step for its data and forward, the others 10 ms: 40 % of a step"
+    text = "straggler: rank 3 (node 1) spends 50 ms a step on data, forward and saving, the others 10 ms: 40 % is lost"
     assert [text] == node.said
     far = node.overview.summary()
     assert far is not None

@@ -59,7 +59,7 @@ def test_a_rank_that_is_slow_in_its_own_part_is_named_after_30_steps(world: int)
     gang.train(6, slow(1))
     (found,) = gang.watch.found
     assert (1, 0.06, 0.01, 0.075) == (found.rank, *(round(one, 6) for one in (found.own, found.others, found.step)))
-    text = "straggler: rank 1 (node 0) needs 60 ms a step for its data and forward, the others 10 ms: 67 % of a step"
+    text = "straggler: rank 1 (node 0) spends 60 ms a step on data, forward and saving, the others 10 ms: 67 % is lost"
     assert [text] == gang.lines
 
 
@@ -102,7 +102,7 @@ def test_it_is_said_once_that_there_is_none_any_more() -> None:
     gang.train(36, slow(1))
     gang.train(3000, even)
     assert ["straggler: rank 1 (node 0)", "no straggler any more: rank 1"] == [
-        line.partition(" needs")[0] for line in gang.lines
+        line.partition(" spends")[0] for line in gang.lines
     ]
     gang.lines.clear()
     gang.train(3000, even)
@@ -120,7 +120,7 @@ def test_what_does_not_change_is_told_again_after_ten_minutes() -> None:
     gang.train(int(50 / 0.075), slow(2))
     assert 2 == len(gang.lines)
     gang.train(int(20 / 0.075), slow(2))
-    assert "straggler: rank 2 (node 1)" == gang.lines[2].partition(" needs")[0]
+    assert "straggler: rank 2 (node 1)" == gang.lines[2].partition(" spends")[0]
 
 
 def test_a_rank_that_comes_and_goes_is_told_at_most_once_a_minute() -> None:

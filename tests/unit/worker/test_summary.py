@@ -78,10 +78,13 @@ def test_a_count_that_falls_begins_anew() -> None:
 
 def test_the_rest_is_told_by_the_pace_of_the_reports() -> None:
     """A script that resumed at step 500 and reports every tenth step; counted steps say nothing about its total."""
-    paces = summary.Paces()
+    paces, reports_only = summary.Paces(), summary.Paces()
     for tens in range(6):
         now = 5.0 * tens
         paces.take([TRAINED._replace(step=10 * tens, age=0.0, reported_step=500 + 10 * tens)], now)
+        reports_only.take([progress.Rank(0, step=0, reported_step=10 * tens)], now)
+    # an optimizer that nobody counts
+    assert 2.0 == reports_only.rate(25.0)
     assert (2.0, 225.0) == (paces.rate(25.0), paces.eta(550, 1000, 25.0))
     assert (None, None, 0.0) == tuple(
         paces.eta(*known, 25.0) for known in ((None, 1000), (550, None), (1200, 1000))
