@@ -46,6 +46,8 @@ DEFAULT_GPU_RESOURCE: Final = "nvidia.com/gpu"
 
 # Limits
 MAX_NAME: Final = 63  # a DNS label (RFC 1123); the longest generated name must fit
-MAX_WORKER_ZIP: Final = 128 * 1024
+# A ConfigMap of its own holds the worker, so 1 MiB is what Kubernetes would take. It is in every render and apply, in
+# etcd, and read by the kubelet of every pod: it grows when a feature is worth that, not by itself.
+MAX_WORKER_ZIP: Final = 192 * 1024
 MAX_CODE_ZIP: Final = 900 * 1024  # a ConfigMap holds 1 MiB; base64 in the request is not counted, the binary is
 MAX_SPEC_ANNOTATION: Final = 128 * 1024  # all annotations of an object together hold 256 KiB
