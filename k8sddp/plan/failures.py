@@ -7,6 +7,7 @@ containers; the Job's own condition (deadline, a lost pod too many).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -46,6 +47,13 @@ _REMEDIES: Final[Mapping[str, str]] = {
     "executable file not found in $PATH": ": set spec.python to the image's interpreter, or env.PATH",
     "no such file or directory": ": set spec.python to a program that the image has",
 }
+
+# Who told whom, before the reason for which a container could not be started (containerd; runc: libcontainer)
+_TOLD_BY: Final = re.compile(
+    r"^(?:failed to (?:create|start) containerd (?:task|container): |failed to create shim task: "
+    r"|OCI runtime create failed: |runc create failed: |unable to start container process: "
+    r"|error during container init: )+"
+)
 
 # Reasons of the Job's Failed or FailureTarget condition (pkg/apis/batch/types.go), and what they mean here
 _JOB_REASONS: Final[Mapping[str, str]] = {
@@ -285,7 +293,7 @@ def _limit(pod_spec: Mapping[str, Any]) -> str:
 
 def _explained(text: str, source: Mapping[str, Any], limit: str) -> str:
     """Return a table's text with what Kubernetes says, and the remedy where one is known."""
-    message = str(source.get("message") or "")
+    message = _TOLD_BY.sub("", str(source.get("message") or ""))
     remedy = next((remedy for sign, remedy in _REMEDIES.items() if sign in message), "")
     return text.format(limit=limit, message=_text(message) or "no reason given") + remedy
 

@@ -213,7 +213,7 @@ def test_the_failure_says_of_which_attempt() -> None:
 
 START_ERROR = (
     "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: "
-    "unable to start container process: error during container init: exec: {}"
+    "unable to start container process: error during container init: {}"
 )
 
 
@@ -222,17 +222,19 @@ START_ERROR = (
     [
         (
             'exec: "python9": executable file not found in $PATH',
-            "executable file not found in $PATH): set spec.python to the image's interpreter, or env.PATH",
+            '(exec: "python9": executable file not found in $PATH): set spec.python to the image\'s interpreter, '
+            "or env.PATH",
         ),
         (
             'exec: "/opt/python": stat /opt/python: no such file or directory',
-            "no such file or directory): set spec.python to a program that the image has",
+            '(exec: "/opt/python": stat /opt/python: no such file or directory): set spec.python to a program that the '
+            "image has",
         ),
-        ("device or resource busy", "device or resource busy)"),
+        ("device or resource busy", "could not start its container (device or resource busy)"),
     ],
 )
 def test_a_container_that_cannot_start_says_why_to_the_end(message: str, end: str) -> None:
-    """runc's reason stands last, after two hundred characters about who told whom."""
+    """runc's reason, without two hundred characters about who told whom."""
     found = first(make_ended_pod(exit_code=128, reason="StartError", message=START_ERROR.format(message)))
     assert found.sentence.endswith(end)
 
