@@ -1,9 +1,9 @@
 """`k8sddp get`: which jobs there are, how they do, why one waits and what failed first.
 
-A row per job, as kubectl's: NAME first, AGE last, no blanks in a cell. One NAME, or `-o wide`, adds a row per node and
-the sentences: what runs, why it waits, how earlier attempts ended. How often a gang has started anew only its node 0
-knows, so that is asked, of some jobs; where it does not answer the column says `-`. json and yaml are the Kubernetes
-objects themselves, not a form of ours.
+A row per job, as kubectl's: NAME first, AGE last, no blanks in a cell but PROGRESS. One NAME, or `-o wide`, adds a row
+per node and the sentences: what runs, why it waits, how earlier attempts ended. How far a gang is and how often it has
+started anew only its node 0 knows, so that is asked, of all jobs at once; where it does not answer in time the columns
+say `-`. json and yaml are the Kubernetes objects themselves, not a form of ours.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ EXAMPLES = (
     usage.Example("for a program", "get digits -o json"),
 )
 FORMS = ("wide", "json", "yaml", "name")
-MAX_ASKED = 16  # jobs whose node 0 is asked, all at once
+HEADER = ("NAME", "STATE", "READY", "RESTARTS", "PROGRESS", "AGE")
 
 
 @click.command(cls=usage.Examples, examples=EXAMPLES)
@@ -76,23 +76,25 @@ def _all(connection: cluster.Cluster) -> Mapping[str, plan.Snapshot]:
     }
 
 
-def _told(connection: cluster.Cluster, snapshots: Mapping[str, plan.Snapshot]) -> Mapping[str, plan.Progress | None]:
-    """Return what the node 0 of each job that runs says, of the first MAX_ASKED; each is asked by a thread."""
-    from concurrent import futures
-
+def _told(connection: cluster.Cluster, snapshots: Mapping[str, plan.Snapshot]) -> Mapping[str, plan.Progress]:
+    """Return what the node 0 of each job that runs says, of those that say anything."""
     from k8sddp import cluster
     from k8sddp.plan import statuses
 
     asker = cluster.Asker(connection)
-    running = [
-        name for name, snapshot in snapshots.items() if not statuses.is_over(manifest_of(name, snapshot), snapshot.pods)
-    ]
-    with futures.ThreadPoolExecutor(MAX_ASKED) as pool:
-        asked = {name: pool.submit(asker.ask, snapshots[name].pods) for name in running[:MAX_ASKED]}
-    return {name: one.result() for name, one in asked.items()}
+    told = asker.ask_all(
+        {
+            name: snapshot.pods
+            for name, snapshot in snapshots.items()
+            if not statuses.is_over(manifest_of(name, snapshot), snapshot.pods)
+        }
+    )
+    if asker.forbidden:
+        screen.hint("PROGRESS needs the right to get pods/proxy, as the role edit has it")
+    return told
 
 
-def _text(snapshots: Mapping[str, plan.Snapshot], told: Mapping[str, plan.Progress | None], *, nodes: bool) -> str:
+def _text(snapshots: Mapping[str, plan.Snapshot], told: Mapping[str, plan.Progress], *, nodes: bool) -> str:
     from k8sddp.plan import statuses
 
     found = {name: jobs.status(snapshot, name, told=told.get(name)) for name, snapshot in snapshots.items()}
@@ -102,11 +104,12 @@ def _text(snapshots: Mapping[str, plan.Snapshot], told: Mapping[str, plan.Progre
             status.state,
             f"{status.ready}/{status.nnodes}",
             "-" if status.restarts is None else str(status.restarts),
+            "-" if status.progress is None else status.progress.pace.cell,
             statuses.age(status.age),
         )
         for name, status in found.items()
     ]
-    blocks = [screen.table(("NAME", "STATE", "READY", "RESTARTS", "AGE"), rows)]
+    blocks = [screen.table(HEADER, rows)]
     if nodes:
         for name, status in found.items():
             blocks.append(_nodes(status, jobs.shape(manifest_of(name, snapshots[name])), titled=len(found) > 1))

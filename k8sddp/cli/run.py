@@ -7,6 +7,7 @@ sentence with the first failure. On a cluster Ctrl-C detaches and the job runs o
 from __future__ import annotations
 
 import collections
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 LAST_LINES = 500  # of rank 0, kept to know whether its traceback has been seen
 TRACEBACK_TAIL = 3
+_RANKS_OWN = re.compile(r"\[rank\d+\]:")  # what torch writes before each line of a traceback (c10d's excepthook)
 DEFAULT_WORK_DIR = ".k8sddp"  # in the current folder; never part of a code folder
 
 WORK_DIR_HELP = (
@@ -195,7 +197,7 @@ class _Shown:
     def line(self, line: bytes) -> None:
         """Print a line, and remember it."""
         self._clock.line(line)
-        self._last.append(line.decode("utf-8", "replace").strip())
+        self._last.append(_RANKS_OWN.sub("", line.decode("utf-8", "replace")).strip())
 
     def holds(self, text: str) -> bool:
         """Return whether the last lines of a text are among those printed."""

@@ -1,25 +1,31 @@
 """Ask node 0's worker how far the gang is, through the API server's proxy of its pod.
 
 A favour, never needed: one GET that is not repeated, small and soon given up. Whoever may not use `pods/proxy` (the
-role `edit` may, `view` may not), whose API server does not reach pods, or whose pod is another version's gets None,
-and nothing is said about it.
+role `edit` may, `view` may not), whose API server does not reach pods, or whose pod is another version's gets None.
+Many jobs are asked side by side within one limit: a pod that does not answer costs nobody else's answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import queue
+import threading
+import time
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from k8sddp import constants, errors
-from k8sddp.cluster import answers
+from k8sddp import errors
+from k8sddp.cluster import pod_http
 from k8sddp.cluster.api import Cluster
+from k8sddp.cluster.transport import Query
 from k8sddp.manifest import Manifest
 from k8sddp.plan import pods as pod_facts
 from k8sddp.plan import progress
 from k8sddp.plan.progress import Progress
 
 LIMIT: Final = 3.0  # seconds for the next piece of the answer
-MAX_ANSWER: Final = 1 << 20  # bytes; 4,096 nodes are 80 KiB
+FEW: Final = (("ranks", "0"),)  # of all ranks the gang's figures alone, and this one
+TOGETHER: Final = 2.0  # seconds for the answers of all jobs that are asked at once
+ABREAST: Final = 64  # questions under way; frozen pods hold up the others of a second round at most
 
 
 class Asker:
@@ -29,29 +35,48 @@ class Asker:
         self._cluster = cluster
         self.forbidden = False
 
-    def ask(self, pods: Sequence[Manifest]) -> Progress | None:
+    def ask_all(self, jobs: Mapping[str, Sequence[Manifest]]) -> dict[str, Progress]:
+        """Return what the node 0 of each job says, by name, of those that answer within TOGETHER seconds.
+
+        The threads are left behind with what they still wait for; a program may end without them.
+        """
+        asked: queue.SimpleQueue[str] = queue.SimpleQueue()
+        told: queue.SimpleQueue[tuple[str, Progress | None]] = queue.SimpleQueue()
+        for name in jobs:
+            asked.put(name)
+
+        def work() -> None:
+            while (name := _next(asked)) is not None:
+                told.put((name, self.ask(jobs[name], query=FEW, limit=TOGETHER / 2)))
+
+        for _ in range(min(ABREAST, len(jobs))):
+            threading.Thread(target=work, daemon=True).start()
+        deadline, found = time.monotonic() + TOGETHER, dict[str, Progress]()
+        for _ in jobs:
+            try:
+                name, progress = told.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                return found
+            if progress is not None:
+                found[name] = progress
+        return found
+
+    def ask(self, pods: Sequence[Manifest], *, query: Query = (), limit: float | None = None) -> Progress | None:
         """Return what node 0 says; None where it does not run, or cannot be asked."""
         pod = pod_facts.newest_by_index(pods).get(0)
-        port = http_port(pod) if pod is not None and pod_facts.started_at(pod) else None
-        if pod is None or port is None or self.forbidden or pod_facts.is_deleting(pod):
+        if pod is None or self.forbidden or pod_facts.is_deleting(pod) or pod_facts.started_at(pod) is None:
             return None
-        path = self._cluster.path("v1", "Pod", f"{pod['metadata']['name']}:{port}") + "/proxy/status"
         try:
-            with self._cluster.transport.stream(path, silence=LIMIT) as response:
-                return progress.parse(response.read(MAX_ANSWER))
+            return progress.parse(pod_http.get(self._cluster, pod, "/status", query=query, limit=limit or LIMIT))
         except errors.ForbiddenError:
             self.forbidden = True
         except errors.ClusterError:
-            pass  # it has just ended, or is frozen
-        except answers.transport_errors():
-            pass  # in the middle of its answer
+            pass  # it has just ended, is frozen, or is of another version
         return None
 
 
-def http_port(pod: Manifest) -> int | None:
-    """Return the port on which the worker of a pod answers, None where it has none."""
-    for container in pod["spec"].get("containers") or ():
-        if container.get("name") == constants.CONTAINER_NAME:
-            ports = {one.get("name"): one.get("containerPort") for one in container.get("ports") or ()}
-            return ports.get("http")
-    return None
+def _next(names: queue.SimpleQueue[str]) -> str | None:
+    try:
+        return names.get_nowait()
+    except queue.Empty:
+        return None

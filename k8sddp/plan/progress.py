@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from k8sddp.plan import pace as paces
+from k8sddp.plan.pace import Pace, number, whole
 from k8sddp.worker.contract import wording
 
 MAX_MESSAGE: Final = 200
@@ -32,6 +34,7 @@ _BEFORE: Final[Mapping[str, str]] = {
     "joining": "is in init_process_group",
     "joined": "has joined the process group",
 }
+_PHASES: Final = tuple(_BEFORE)  # in their order
 # Class of an end (worker/gang/memory.py, root_cause.py) -> what is said where its sentence is not told
 _CLASSES: Final[Mapping[str, str]] = {
     "disrupted": "was stopped, or lost without a fault of its own",
@@ -67,28 +70,62 @@ class Progress:
     nodes: Mapping[int, str] = field(default_factory=dict)  # node rank -> waiting, training, ending, missing, complete
     ranks: tuple[Rank, ...] = ()
     history: tuple[str, ...] = ()  # how earlier attempts ended, one sentence each
+    gang: Pace | None = None  # of all ranks, where node 0 knows it
+
+    @property
+    def pace(self) -> Pace:
+        """Return how far the gang is: as it says itself, else as the ranks of node 0 are."""
+        return self.gang or paces.of_ranks(self.ranks)
 
     @property
     def sentence(self) -> str:
         """Return what runs: the attempt, and how far node 0's ranks are."""
-        what = self._ranks() if self.state == TRAINING else _STATES.get(self.state, self.state)
+        what = self._ranks() if self.trains else _STATES.get(self.state, self.state)
         return f"attempt {self.attempt}, {what}" if self.attempt is not None else what
+
+    @property
+    def trains(self) -> bool:
+        """Return whether ranks run."""
+        return self.state == TRAINING
 
     @property
     def account(self) -> str:
         """Return how many attempts are used, empty where that is not known, or one is all."""
         return f"{self.spent} of {self.max_attempts} attempts used" if self.max_attempts > 1 else ""
 
+    @property
+    def figures(self) -> str:
+        """Return how far the gang is and how fast: `step 1200/5000 24%, 12.3 steps/s, ETA 5m7s`."""
+        return ", ".join((self.pace.cell, *self.pace.figures()))
+
+    @property
+    def doing(self) -> tuple[str, float | None]:
+        """Return what a gang does that makes no steps, and for how many seconds, None where nobody says."""
+        if not self.trains or not self.ranks:
+            return self.sentence, None
+        what = _BEFORE.get(self._last.phase, "has made no step yet") if self._last.age is not None else "is starting"
+        attempt = "" if self.attempt is None else f"attempt {self.attempt}, "
+        return f"{attempt}{self._who} {what}", self._last.age
+
+    @property
+    def _last(self) -> Rank:
+        """Return the rank that is least far on, of several the one that node 0 names."""
+        named = self.gang.last if self.gang else None
+        return min(self.ranks, key=lambda one: (one.step or 0, _place(one.phase), one.rank != named, one.rank))
+
+    @property
+    def _who(self) -> str:
+        """Return the name of that rank; an older worker tells of its own node's alone."""
+        where = " on node 0" if self.gang is None else ""
+        count = self.gang.ranks if self.gang else len(self.ranks)
+        return f"rank {self._last.rank}" + (f" of {count}{where}" if count > 1 else "")
+
     def _ranks(self) -> str:
-        if not self.ranks:
-            return "its ranks run"
-        first = min(self.ranks, key=lambda one: (one.step or 0, one.rank))
-        who = f"rank {first.rank}" + (f" of {len(self.ranks)} on node 0" if len(self.ranks) > 1 else "")
-        if not first.step:
-            return f"{who} {_before(first)}"
-        pace = f" ({first.mean_step:.2g} s a step)" if first.mean_step is not None else ""
-        slow = first.age is not None and first.age > max(SLOW, MANY * (first.mean_step or 0.0))
-        return f"{who} at step {first.step}{pace}" + (f", the last one {first.age:.0f} s ago" if slow else "")
+        if self.pace.step:
+            last = self._last if self.ranks else Rank(0)
+            slow = last.age is not None and last.age > max(SLOW, MANY * (last.mean_step or 0.0))
+            return self.figures + (f"; {self._who} made its last one {last.age:.0f} s ago" if slow else "")
+        return f"{self._who} {_before(self._last)}" if self.ranks else "its ranks run"
 
 
 def parse(text: str | bytes) -> Progress | None:
@@ -99,17 +136,19 @@ def parse(text: str | bytes) -> Progress | None:
         return None
     if not isinstance(found, Mapping) or not isinstance(found.get("state"), str):
         return None
-    nodes, ranks = found.get("nodes"), found.get("ranks")
+    nodes, records = found.get("nodes"), found.get("ranks")
+    ranks = tuple(_rank(one) for one in records if isinstance(one, Mapping)) if isinstance(records, list) else ()
     return Progress(
         state=found["state"],
-        attempt=_whole(found.get("attempt")),
-        spent=_whole(found.get("spent")) or 0,
-        max_attempts=_whole(found.get("max_attempts")) or 0,
+        attempt=whole(found.get("attempt")),
+        spent=whole(found.get("spent")) or 0,
+        max_attempts=whole(found.get("max_attempts")) or 0,
         nodes={int(key): str(one) for key, one in nodes.items() if _is_number(key)}
         if isinstance(nodes, Mapping)
         else {},
-        ranks=tuple(_rank(one) for one in ranks if isinstance(one, Mapping)) if isinstance(ranks, list) else (),
+        ranks=ranks,
         history=history(found.get("history")),
+        gang=paces.parse(found.get("progress"), found.get("stragglers")),
     )
 
 
@@ -117,7 +156,7 @@ def history(entries: object) -> tuple[str, ...]:
     """Return one sentence for each attempt that ended; what is no entry is passed over."""
     if not isinstance(entries, Sequence) or isinstance(entries, str):
         return ()
-    return tuple(ended(one) for one in entries if isinstance(one, Mapping) and _whole(one.get("attempt")) is not None)
+    return tuple(ended(one) for one in entries if isinstance(one, Mapping) and whole(one.get("attempt")) is not None)
 
 
 def ended(entry: Mapping[str, Any]) -> str:
@@ -137,6 +176,11 @@ def _cause(entry: Mapping[str, Any]) -> str:
     return f"{who} {_CLASSES.get(str(kind), f'failed ({kind})' if kind else 'failed')}"
 
 
+def _place(phase: str) -> int:
+    """Return how far on a phase is, 0 where nobody says; forward and between are beyond those before the first step."""
+    return _PHASES.index(phase) if phase in _PHASES else len(_PHASES) if phase else 0
+
+
 def _before(rank: Rank) -> str:
     """Return what a rank does that has made no step."""
     if rank.age is None:
@@ -147,24 +191,13 @@ def _before(rank: Rank) -> str:
 def _rank(record: Mapping[str, Any]) -> Rank:
     mean, age = (record.get(key) for key in ("mean_step", "age"))
     return Rank(
-        rank=_whole(record.get("rank")) or 0,
-        step=_whole(record.get("step")),
-        mean_step=_seconds(mean),
-        age=_seconds(age),
+        rank=whole(record.get("rank")) or 0,
+        step=whole(record.get("step")),
+        mean_step=number(mean),
+        age=number(age),
         phase=str(record.get("phase") or ""),
     )
 
 
 def _is_number(key: str) -> bool:
     return key.isascii() and key.isdigit() and len(key) < MAX_DIGITS
-
-
-def _seconds(value: object) -> float | None:
-    try:
-        return float(value) if isinstance(value, int | float) else None
-    except OverflowError:  # JSON's numbers have no end
-        return None
-
-
-def _whole(value: object) -> int | None:
-    return value if type(value) is int else None

@@ -18,6 +18,7 @@ from k8sddp.plan import failures, notes, reasons, replacing, waiting
 from k8sddp.plan import pods as pod_facts
 from k8sddp.plan.progress import Progress
 from k8sddp.plan.waiting import Waiting
+from k8sddp.worker.contract import verdict as verdicts
 
 # Job conditions in order of precedence: what is final comes first (pkg/apis/batch/types.go)
 _FINAL: Final[Mapping[str, str]] = {"Complete": "Complete", "Failed": "Failed"}
@@ -54,6 +55,7 @@ class JobStatus:
     nodes: tuple[NodeStatus, ...]
     waiting: Waiting = waiting.NOTHING  # why it does not run, since when
     running: str = ""  # one sentence what runs, where node 0 tells it
+    progress: Progress | None = None  # the same in figures, of a job that has not ended
     restarts: int | None = None  # how often the gang has started anew, None where nobody says
     attempts: str = ""  # `2 of 4 attempts used`, empty where nobody says
     first_failure: str = ""  # one sentence; empty where nothing failed
@@ -104,6 +106,7 @@ def status(
         nodes=nodes,
         waiting=waiting.NOTHING if ended else waiting.reason(job, pods, events, now=now, progress=progress),
         running=progress.sentence if progress and state == "Running" else "",
+        progress=progress,
         restarts=_restarts(job, newest.values(), progress),
         attempts=progress.account if progress else failures.account(newest.values()),
         first_failure=failure.sentence,
@@ -143,13 +146,17 @@ def age(seconds: float) -> str:
 
 def _restarts(job: Manifest, newest: Collection[Manifest], progress: Progress | None) -> int | None:
     """Return how often the gang has started anew: best as a worker tells it, else as often as pods were replaced."""
-    told = [] if progress is None or progress.attempt is None else [progress.attempt]
-    told += [failures.verdict_of(pod).attempt for pod in newest if failures.has_last_word(pod)]
+    told = [] if progress is None or progress.attempt is None else [(progress.attempt, progress.spent)]
+    for verdict in (failures.verdict_of(pod) for pod in newest if failures.has_last_word(pod)):
+        told.append((verdict.attempt, verdict.spent - (verdict.outcome == verdicts.FAILED)))
+    replaced = [replacing.counts_before(pod) for pod in newest]
     if told:
-        return max(told)
-    replaced = sum(sum(replacing.counts_before(pod)) for pod in newest)
+        attempt, spent = max(told)
+        # Once all pods have been replaced, numbers may have been passed over: nobody remembered the last one. Attempts
+        # that ended have then counted, or have cost a pod whose end the Job ignored.
+        return min(attempt, spent + sum(ignored for _, ignored in replaced)) if all(map(any, replaced)) else attempt
     waits = not newest or job["spec"].get("suspend") or not any(map(pod_facts.started_at, newest))
-    return replaced if replaced or waits else None
+    return sum(map(sum, replaced)) if any(map(any, replaced)) or waits else None
 
 
 def _state(job: Manifest, nodes: Sequence[NodeStatus], newest: Mapping[int, Manifest], pods: Sequence[Manifest]) -> str:

@@ -76,7 +76,8 @@ class User:
             self.fake.run_pod(pod)
         history = [{"attempt": 0, "counted": False, "message": "node 1 was asked to stop (SIGTERM)"}]
         told = {"state": "training", "attempt": 1, "spent": 0, "max_attempts": 4, "history": history}
-        self.fake.answers[self.pods()[0], "/status"] = {**told, "ranks": [{"rank": 0, "step": 12, "mean_step": 0.5}]}
+        far = {"step": 12, "total_steps": 48, "rate": 2.0, "ranks": 2}
+        self.fake.answers[self.pods()[0], "/status"] = {**told, "progress": far, "ranks": [{"rank": 0, "step": 12}]}
 
     def fails(self, code: int, traceback: str = "") -> str:
         """Let rank 1 end with `code` as the worker reports it; return the sentence."""

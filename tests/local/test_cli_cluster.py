@@ -7,6 +7,8 @@ import signal
 import subprocess
 import time
 
+import pytest
+
 from k8sddp.cli import following
 from tests.local.cluster_users import CREATED, HEADER, OBJECTS, User, user
 
@@ -82,7 +84,7 @@ def test_get_shows_the_table_the_nodes_and_the_first_failure(user: User) -> None
     assert (0, "", "no DDP jobs in namespace research\n") == user.says("get")
     user.says("apply", "job.yaml")
     sentence = user.fails(3)
-    assert ["NAME", "STATE", "READY", "RESTARTS", "AGE"] == user.says("get").out.split("\n")[0].split()
+    assert ["NAME", "STATE", "READY", "RESTARTS", "PROGRESS", "AGE"] == user.says("get").out.split("\n")[0].split()
     shown = user.says("get", "digits").out
     assert f"first failure (attempt 0): {sentence}; 4 of 4 attempts used\n" in shown
     assert "exit code 79: rank 1 on node 1 failed; node 0 reports it" in shown
@@ -91,17 +93,19 @@ def test_get_shows_the_table_the_nodes_and_the_first_failure(user: User) -> None
 
 
 def test_get_of_a_running_job_tells_what_runs_and_what_was(user: User) -> None:
-    """Step, budget and earlier ends are node 0's knowledge; who may not ask it is not told, and sees the rest."""
+    """Step, budget and earlier ends are node 0's knowledge; who may not ask it is told so once, and sees the rest."""
     user.says("apply", "job.yaml")
     user.trains()
-    assert ["digits", "Running", "2/2", "1"] == user.says("get").out.splitlines()[1].split()[:4]
+    row = ["digits", "Running", "2/2", "1", "step", "12/48", "25%"]
+    for form in ((), ("-o", "wide"), ("digits",)):
+        assert row == user.says("get", *form).out.splitlines()[1].split()[:-1]
     shown = user.says("get", "digits").out.splitlines()
-    assert "running: attempt 1, rank 0 at step 12 (0.5 s a step); 0 of 4 attempts used" in shown
+    assert "running: attempt 1, step 12/48 25%, 2 steps/s, ETA 18s; 0 of 4 attempts used" in shown
     assert "attempt 0 ended: node 1 was asked to stop (SIGTERM) (a disruption, not counted)" in shown
     user.fake.forbidden.add(("get", "pods/proxy"))
     ended = user.says("get", "digits")
-    assert (0, "") == (ended.code, ended.err)
-    assert ["digits", "Running", "2/2", "-"] == ended.out.splitlines()[1].split()[:4]
+    assert (0, "hint: PROGRESS needs the right to get pods/proxy, as the role edit has it\n") == (ended.code, ended.err)
+    assert ["digits", "Running", "2/2", "-", "-"] == ended.out.splitlines()[1].split()[:-1]
     assert "attempt" not in ended.out
 
 
@@ -114,15 +118,18 @@ def test_a_complete_job_is_ready(user: User) -> None:
     assert "waiting" not in user.says("get", "digits").out
 
 
-def test_run_says_what_was_made_in_one_line_and_the_end_once(user: User) -> None:
+@pytest.mark.parametrize("mark", [b"", b"[rank0]: "], ids=["as Python prints it", "as torch does"])
+def test_run_says_what_was_made_in_one_line_and_the_end_once(user: User, mark: bytes) -> None:
     """No line is there twice; a traceback that rank 0 has printed is not repeated."""
     with user.starts("run", "job.yaml") as process:
         line = read_until(process, "job.batch/digits created")
         assert "job.batch/digits created (service, configmap, networkpolicy)\n" == line
         first, _ = user.pods()
         user.trains()
-        user.fake.write_log(first, b"[k8sddp] attempt 0 starts", b"[rank 0] Traceback (most recent call last):")
-        user.fake.write_log(first, b"[rank 0] ValueError: bad batch")
+        user.fake.write_log(
+            first, b"[k8sddp] attempt 0 starts", b"[rank 0] %bTraceback (most recent call last):" % mark
+        )
+        user.fake.write_log(first, b"[rank 0] %bValueError: bad batch" % mark)
         sentence = user.fails(3, traceback="Traceback (most recent call last):\nValueError: bad batch")
         user.fake.write_log(first, f"[k8sddp] job digits failed: {sentence}; 4 of 4 attempts used (exit 3)".encode())
         assert 3 == process.wait(timeout=20)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from k8sddp.cluster import asking
 from tests.contract.fake_cluster import FakeCluster, Fault
 from tests.unit.cluster.connected import fake_and_cluster
 from tests.unit.cluster.test_execution import apply
+from tests.unit.render import jobs
 
 TOLD = {"state": "training", "attempt": 2, "spent": 1, "max_attempts": 4, "ranks": [{"rank": 0, "step": 7}]}
 
@@ -42,7 +44,7 @@ def ask(fake: FakeCluster, connection: cluster.Cluster, asker: cluster.Asker | N
 def test_node_0_is_asked_on_the_port_that_its_pod_names(gang: tuple[FakeCluster, cluster.Cluster, str]) -> None:
     """rendezvous.port + 1, whatever that is."""
     fake, connection, first = gang
-    assert "attempt 2, rank 0 at step 7" == ask(fake, connection).sentence
+    assert "attempt 2, step 7" == ask(fake, connection).sentence
     assert [f"/api/v1/namespaces/research/pods/{first}%3A29401/proxy/status"] == asked(fake)
 
 
@@ -106,3 +108,38 @@ def test_a_frozen_worker_is_soon_given_up_and_not_taken_for_an_api_server_that_i
     assert ask(fake, connection) is None
     assert connection.transport.away is None
     woken.set()
+
+
+def test_many_jobs_are_asked_at_once_and_a_frozen_one_costs_no_other_its_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`get` of forty jobs shows thirty-nine, two seconds later at the latest; each is asked for its figures alone."""
+    woken = threading.Event()
+
+    def hang() -> bytes:
+        woken.wait(30)
+        return b""
+
+    monkeypatch.setattr(asking, "TOGETHER", 5.0)
+    with fake_and_cluster(tmp_path) as (fake, connection, _):
+        connection.apply(jobs.make_indexed_job(nnodes=40))
+        asked_of = {}
+        for number in range(40):
+            pod = fake.pod("digits", number)
+            fake.run_pod(pod)
+            fake.answers[pod, "/status"] = hang if number == 7 else {**TOLD, "attempt": number}
+        frozen = fake.pod("digits", 7)
+        for pod in fake.pods("digits"):  # each as if it were node 0 of a job of its own
+            pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"] = "0"
+            asked_of[pod["metadata"]["name"]] = [pod]
+        started = time.monotonic()
+        told = cluster.Asker(connection).ask_all(asked_of)
+        took = time.monotonic() - started
+        woken.set()
+        assert asked_of.keys() - {frozen} == told.keys()
+        assert 39 == len({one.attempt for one in told.values()})
+        assert took < 25.0
+        assert {("/status", "0")} == {
+            (path.rpartition("/proxy")[2], query["ranks"]) for _, path, query in fake.requests if "/proxy/" in path
+        }
+        assert {} == cluster.Asker(connection).ask_all({})

@@ -9,7 +9,7 @@ import pytest
 
 from k8sddp.plan import progress
 from k8sddp.worker import status
-from k8sddp.worker.gang import memory
+from k8sddp.worker.gang import memory, stragglers, summary
 from k8sddp.worker.gang import progress as worker_progress
 
 FACTS = {
@@ -38,17 +38,17 @@ def rank(number: int = 0, **facts: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("expected", "changed"),
     [
-        ("attempt 1, rank 0 at step 40 (0.25 s a step)", {}),
-        ("attempt 1, rank 1 of 2 on node 0 at step 39 (0.2 s a step)",
+        ("attempt 1, step 40, 4 steps/s", {}),
+        ("attempt 1, step 39, 4 steps/s",
          {"ranks": [FACTS["ranks"][0], rank(1, step=39, mean_step=0.2, age=0.3)]}),  # type: ignore[index]
         ("attempt 1, rank 0 is starting", {"ranks": [rank(step=None, age=None)]}),
         ("attempt 1, rank 0 started 30 s ago and has not reached init_process_group yet", {"ranks": [rank()]}),
         ("attempt 1, rank 0 started 30 s ago and is in init_process_group", {"ranks": [rank(phase="joining")]}),
         ("attempt 1, rank 0 started 30 s ago and has joined the process group", {"ranks": [rank(phase="joined")]}),
         ("attempt 1, rank 0 started 30 s ago and has made no step yet", {"ranks": [rank(phase="forward")]}),
-        ("attempt 1, rank 0 at step 9 (0.1 s a step), the last one 300 s ago",
+        ("attempt 1, step 9, 10 steps/s; rank 0 made its last one 300 s ago",
          {"ranks": [rank(step=9, mean_step=0.1, age=300.0, phase="between")]}),
-        ("attempt 1, rank 0 at step 9 (50 s a step)",
+        ("attempt 1, step 9, 50 s/step",
          {"ranks": [rank(step=9, mean_step=50, age=300.0, phase="between")]}),
         ("attempt 1, its ranks run", {"ranks": []}),
         ("the nodes are joining", {"state": "joining", "attempt": None}),
@@ -120,9 +120,30 @@ def test_what_the_worker_writes_is_understood() -> None:
     facts = status.Facts(**values)
     found = progress.parse(status.to_json(facts))
     assert found is not None
-    assert ("attempt 2, rank 0 at step 3 (0.5 s a step)", "1 of 3 attempts used") == (found.sentence, found.account)
+    assert ("attempt 2, step 3, 2 steps/s", "1 of 3 attempts used") == (found.sentence, found.account)
     assert {0: "training", 1: "missing"} == found.nodes
     assert (
         "attempt 0 ended: rank 1 exited with code 7",
         "attempt 1 ended: node 1 was lost (a disruption, not counted)",
     ) == found.history
+
+
+def test_what_node_0_tells_of_its_gang_is_understood() -> None:
+    """The step that is reported, the rank that is last, and the one that holds the others up."""
+    ahead = worker_progress.Rank(0, step=31, forward_entered=31, reported_step=131, total_steps=1000, loss=float("nan"))
+    last = worker_progress.Rank(5, step=30, forward_entered=31, forward_left=30, age=400.0, reported_step=130)
+    facts = status.Facts(**{
+        **dict.fromkeys(status.Facts._fields),
+        "state": "training",
+        "attempt": 2,
+        "nproc_per_node": 4,
+        "history": (),
+        "nodes": {},
+        "progress": summary.summarize([ahead, last], summary.Paces(), attempt=2, slowest_rank=5, now=100.0),
+        "stragglers": (stragglers.Straggler(5, own=0.2, others=0.1, step=0.4),),
+        "ranks": [status.Seen(0, 0.0, ahead), status.Seen(1, 1.0, last)],
+    })  # fmt: skip
+    found = progress.parse(status.to_json(facts))
+    assert found is not None
+    sentence = "attempt 2, step 130/1000 13%, rank 5 costs 25%, loss nan; rank 5 of 2 made its last one 400 s ago"
+    assert sentence == found.sentence

@@ -256,7 +256,7 @@ TOLD = progress.Progress(
 def test_a_running_job_tells_what_runs_and_what_was() -> None:
     """Attempt, step, budget, how often it was restarted and how earlier attempts ended: node 0 knows."""
     found = plan.status(make_job(), RUNNING, (), now=NOW, progress=TOLD)
-    assert "attempt 3, rank 0 at step 12 (0.5 s a step)" == found.running
+    assert "attempt 3, step 12, 2 steps/s" == found.running
     assert (3, "1 of 4 attempts used", ("attempt 2 ended: x",)) == (found.restarts, found.attempts, found.history)
 
 
@@ -282,6 +282,28 @@ def test_a_finished_job_tells_its_account_from_the_verdict() -> None:
 def test_restarts_without_a_word_of_node_0(expected: int | None, pods: Any) -> None:
     """Each replaced pod made the gang start anew; whether ranks did beside that, the pods do not show."""
     assert expected == status(pods=pods).restarts
+
+
+@pytest.mark.parametrize(
+    ("expected", "attempt", "spent", "counts"),
+    [
+        (2, 10, 2, [(2, 0)]),
+        (3, 10, 1, [(1, 2)]),
+        (10, 10, 1, [(0, 0), (3, 2)]),
+        (0, 0, 0, []),
+    ],
+    ids=["two counted evictions", "one counted, two not", "node 0 remembers", "the first attempt"],
+)
+def test_numbers_that_were_passed_over_are_no_restarts(
+    expected: int, attempt: int, spent: int, counts: list[tuple[int, int]]
+) -> None:
+    """A job of one node that was evicted twice is in attempt 10: the number only grows, and nobody remembers it."""
+    pods = [make_pod(index, container=RUNS, annotations={
+        "batch.kubernetes.io/job-index-failure-count": str(failed),
+        "batch.kubernetes.io/job-index-ignored-failure-count": str(ignored)})
+        for index, (failed, ignored) in enumerate(counts)]  # fmt: skip
+    told = progress.Progress("training", attempt=attempt, spent=spent, max_attempts=4)
+    assert expected == plan.status(make_job(), pods, (), now=NOW, progress=told).restarts
 
 
 def test_a_running_job_tells_what_its_replaced_pods_knew() -> None:
