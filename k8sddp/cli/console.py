@@ -3,11 +3,12 @@
 Its functions are called by threads that may be left behind in the middle of a write (local/output.py), so none of
 Python's own buffers and locks is used. On a terminal the states of progress bars, lines that end with a carriage
 return, share one line: it is drawn again in place, makes way for everything else, and passes from rank to rank, each
-keeping it for TURN seconds at least. Piped, every byte passes as it came.
+keeping it for TURN seconds at least. Our own live line stands below. Piped, every byte passes as it came.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -15,12 +16,11 @@ from collections.abc import Mapping
 from typing import Final
 
 from k8sddp import errors
-from k8sddp.cli import escapes
+from k8sddp.cli import bottom, escapes, live_line
 
 TURN: Final = 1.0
 _PIECE: Final = re.compile(rb"([^\r\n]*)(\r?\n|\r|\Z)")
 _OWNER: Final = re.compile(rb"\[[^]]*\] ?")
-_ERASE: Final = b"\r\x1b[K"  # back to the start of the line, and clear it
 
 
 class Console:
@@ -29,8 +29,11 @@ class Console:
     def __init__(self, environ: Mapping[str, str], *, stdout: int = 1, stderr: int = 2) -> None:
         self._stdout, self._stderr = stdout, stderr
         self._is_terminal = os.isatty(stdout)
-        self.live = self._is_terminal and environ.get("TERM", "dumb") != "dumb"  # a dumb one cannot clear a line
-        self._drawn = False  # the line is on the screen
+        self.live = self._is_terminal and bottom.clears_lines(environ)  # bars may be drawn
+        self.has_row = bottom.is_live(environ, stdout=stdout, stderr=stderr)
+        self._screen = stdout if self._is_terminal else stderr
+        self._bottom = bottom.Bottom()
+        self._painter = live_line.Painter(environ)
         self._owner = b""
         self._since = 0.0  # when it became its owner's
 
@@ -39,8 +42,23 @@ class Console:
         self._write(self._shown(data) if self._is_terminal else data)
 
     def clear(self) -> None:
-        """Take the bar's line off the screen, because something else is to be written."""
-        self._write(self._erased())
+        """Take bar and live line off the screen, because something else is to be written."""
+        erased = self._bottom.wiped() if self.has_row else self._bottom.erased()
+        self._bottom.bar = b""
+        if self._screen == self._stdout:
+            self._write(erased)
+        else:
+            self._try_to_write(erased)
+
+    def show(self, row: live_line.Row | None) -> None:
+        """Draw the live line, None for none, where there is to be one and the screen is ours."""
+        if not self.has_row:
+            return
+        self._bottom.row = b""
+        if row is not None and bottom.is_ours(self._screen):
+            text = self._painter.paint(row, bottom.columns(self._screen), now=time.monotonic())
+            self._bottom.row = text.encode("utf-8", "backslashreplace")
+        self._try_to_write(self._bottom.drawn())
 
     def report(self, text: str) -> None:
         """Say one sentence."""
@@ -53,8 +71,9 @@ class Console:
             if end == b"\r" and self.live:
                 shown += self._state(line)
             elif line or end:
-                shown += self._erased() + escapes.clean_bytes(line) + b"\n"
-        return shown
+                shown += self._bottom.erased() + escapes.clean_bytes(line) + b"\n"
+                self._bottom.bar = b""
+        return shown + (b"" if self._bottom.is_drawn else self._bottom.drawn())
 
     def _state(self, line: bytes) -> bytes:
         """Return what shows the state of a bar: nothing while another rank has its turn."""
@@ -65,21 +84,14 @@ class Console:
             return b""
         if owner != self._owner:
             self._owner, self._since = owner, now
-        if line == owner:
-            return self._erased()
-        self._drawn = True
-        text = escapes.fitting(line.decode("utf-8", "backslashreplace"), self._columns() - 1)
-        return _ERASE + text.encode("utf-8", "backslashreplace")
+        text = escapes.fitting(line.decode("utf-8", "backslashreplace"), bottom.columns(self._stdout) - 1)
+        self._bottom.bar = b"" if line == owner else text.encode("utf-8", "backslashreplace")
+        return self._bottom.drawn()
 
-    def _erased(self) -> bytes:
-        erase, self._drawn = (_ERASE if self._drawn else b""), False
-        return erase
-
-    def _columns(self) -> int:
-        try:
-            return os.get_terminal_size(self._stdout).columns or 80
-        except OSError:
-            return 80
+    def _try_to_write(self, data: bytes) -> None:
+        """Write what nobody misses: a run does not end for its live line."""
+        with contextlib.suppress(OSError):
+            _write_all(self._screen, data)
 
     def _write(self, data: bytes) -> None:
         try:

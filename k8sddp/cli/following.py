@@ -18,11 +18,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from k8sddp import constants, errors
-from k8sddp.cli import jobs, narration, remarks, replacements
+from k8sddp.cli import jobs, live_line, narration, remarks, replacements
 from k8sddp.cli.stamps import Stamps
 
 if TYPE_CHECKING:
     from k8sddp import cluster, plan
+    from k8sddp.cli.standing import Standing
     from k8sddp.manifest import Manifest
 
 LAST_WORDS: Final = 10.0
@@ -61,6 +62,13 @@ class _Absence:
         self._connection = connection
         self._seconds = 0.0  # for which it was away when somebody looked last; 0 where that was not said
 
+    def row(self) -> live_line.Row | None:
+        """Return what the live line says of it, None while the API server answers."""
+        away = self._connection.away
+        if away is None or away[0] < AWAY_AFTER:
+            return None
+        return live_line.waiting("the API server does not answer, the job runs on", away[0])
+
     def look(self) -> str:
         """Return the sentence to tell now, mostly none."""
         away = self._connection.away
@@ -94,7 +102,10 @@ _News = bytes | _Remark | _LogEnded | _Told | replacements.Answer | BaseExceptio
 
 
 class Follower:
-    """Follows one job; `emit` gets log lines and says False for one that it does not show, `tell` gets sentences."""
+    """Follows one job; `emit` gets log lines and says False for one that it does not show, `tell` gets sentences.
+
+    With `standing` it is also said how far the job is: in a live line, or in a sentence now and then.
+    """
 
     def __init__(
         self,
@@ -107,6 +118,7 @@ class Follower:
         begin: Begin = Begin(),  # noqa: B008  a value
         stamps: Stamps | None = None,
         replace: bool = False,
+        standing: Standing | None = None,
     ) -> None:
         self._connection = connection
         self._replace = replace
@@ -121,7 +133,11 @@ class Follower:
         self._inbox: queue.Queue[_News] = queue.Queue(MAX_WAITING)
         self._seen: set[str] = set()  # uids of the pods whose logs are or were read
         self._reading: set[str] = set()
-        self._narrator = narration.Narrator(now=time.monotonic())
+        self._standing = standing
+        fits = standing.fits if standing is not None and standing.is_live else None
+        self._narrator = narration.Narrator(now=time.monotonic(), fits=fits, pulse=standing is not None)
+        self._asking = False
+        self._says_forbidden = standing is not None
         self._latest: plan.Snapshot | None = None
         self._told = _Told(None, ())
 
@@ -145,15 +161,15 @@ class Follower:
             match self._receive(min(one for one in (deadline, look_again, soon) if one is not None)):
                 case bytes() as line:
                     self._show(line)
+                    self._touched()
                     deadline = deadline and time.monotonic() + LAST_WORDS
                 case _Remark() as remark:
-                    self._tell(remark.text)
+                    self._say(remark.text)
                 case _LogEnded() as end:
                     self._reading.discard(end.uid)
-                    if end.fault:
-                        self._tell(end.fault)
+                    self._say(end.fault)
                 case _Told() as told:
-                    self._told = told
+                    self._told, self._asking = told, False
                     if told.progress is not None and status is not None and not status.finished:
                         status = self._look(told=True)
                 case replacements.Answer() as answer:
@@ -170,6 +186,7 @@ class Follower:
             if self._latest is not None and look_again is not None and time.monotonic() >= look_again:
                 look_again = self._replace_lost(self._latest)  # not for every line of a log: it reads all pods
             self._narrate()
+            self._draw()
             if time.monotonic() >= late and deadline is None:
                 raise self._too_late(status, limit or 0.0)
             if status is not None and deadline is not None and (not self._reading or time.monotonic() >= deadline):
@@ -181,7 +198,7 @@ class Follower:
 
     def _receive(self, deadline: float) -> _News | None:
         """Return what comes next, None where the time is up, or something is to be said."""
-        until = min(deadline, self._narrator.due())
+        until = min(deadline, self._narrator.due(), self._standing.due() if self._standing is not None else deadline)
         try:
             return self._inbox.get(timeout=max(0.0, until - time.monotonic()))
         except queue.Empty:
@@ -197,9 +214,22 @@ class Follower:
         """Say what is due; have node 0 asked where nothing is heard otherwise."""
         now = time.monotonic()
         for sentence in self._narrator.speak(now=now):
-            self._tell(sentence)
-        if self._narrator.asks(now=now) and self._latest is not None and not self._asker.forbidden:
+            self._say(sentence)
+        if self._asker.forbidden:
+            if self._says_forbidden:
+                self._say("steps are not shown: this needs the right to get pods/proxy, as the role edit has it")
+            self._says_forbidden = False
+        elif self._narrator.asks(now=now) and self._latest is not None and not self._asking:
+            self._asking = True
             _start(functools.partial(self._ask, self._latest.pods))
+
+    def _draw(self) -> None:
+        if self._standing is not None:
+            self._standing.draw(self._absence.row() or self._narrator.row(now=time.monotonic()))
+
+    def _touched(self) -> None:
+        if self._standing is not None:
+            self._standing.touched()
 
     def _ask(self, pods: Sequence[Manifest]) -> None:
         try:
@@ -210,6 +240,7 @@ class Follower:
     def _say(self, sentence: str) -> None:
         if sentence:
             self._tell(sentence)
+            self._touched()
 
     def _take(self, snapshot: plan.Snapshot, nodes: Sequence[int]) -> plan.JobStatus:
         from k8sddp.plan import pods

@@ -14,7 +14,20 @@ from typing import TYPE_CHECKING
 import click
 
 from k8sddp import errors
-from k8sddp.cli import apply, following, job_file, jobs, logs, rank_lines, remarks, screen, stamps, target, usage
+from k8sddp.cli import (
+    apply,
+    following,
+    job_file,
+    jobs,
+    logs,
+    rank_lines,
+    remarks,
+    screen,
+    stamps,
+    standing,
+    target,
+    usage,
+)
 
 if TYPE_CHECKING:
     from k8sddp import cluster, plan
@@ -80,7 +93,7 @@ def _on_this_machine(loaded: job_file.Loaded, work_dir: str, wanted: Sequence[st
     from pathlib import Path
 
     from k8sddp import local
-    from k8sddp.cli import console
+    from k8sddp.cli import console, local_figures
     from k8sddp.local import faults
 
     if sys.__stdout__ is None:
@@ -101,6 +114,7 @@ def _on_this_machine(loaded: job_file.Loaded, work_dir: str, wanted: Sequence[st
             live=where.live,
             code_folder=loaded.code_folder(),
             asked=asked,
+            tell=local_figures.Figures(output, where).tell,
         )
         for name, folder in sorted(result.volumes.items()):
             output.report(f"volume {name}: {folder}")
@@ -125,9 +139,17 @@ def _on_the_cluster(
     emit = rank_lines.of_rank(0, out=shown.line, remark=shown.remark)
     again = chosen.command(f"logs {name} -f")
     try:
-        status = following.Follower(
-            connection, name, emit=emit, tell=clock.tell, again=again, stamps=clock, replace=replace_pods
-        ).follow([0])
+        with standing.Standing() as live:
+            status = following.Follower(
+                connection,
+                name,
+                emit=emit,
+                tell=clock.tell,
+                again=again,
+                stamps=clock,
+                replace=replace_pods,
+                standing=live,
+            ).follow([0])
     except KeyboardInterrupt:
         screen.note(f"detached; {name} runs on")
         screen.hint(f"come back with: {chosen.command(f'logs {name} -f')}")

@@ -15,10 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, TextIO
 
 from k8sddp import errors
-from k8sddp.cli import escapes
+from k8sddp.cli import bottom, escapes
 
 _SGR: Final = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
 _PLUGIN: Final = "kubectl-k8sddp"  # kubectl runs a program of this name as `kubectl k8sddp`
+_bottom: Final = bottom.Bottom()  # of stderr, where it is a terminal
 
 
 def prepare() -> None:
@@ -48,12 +49,14 @@ def out(text: str) -> None:
     Raises K8sddpError where it cannot be written (a full disk); a closed pipe stays BrokenPipeError.
     """
     with _writing():
+        _make_way_on_stdout()
         print(_safe(text, sys.stdout), flush=True)
 
 
 def raw(data: bytes) -> None:
     """Write log bytes to stdout, exactly as they came unless it is a terminal; raises as `out` does."""
     with _writing():
+        _make_way_on_stdout()
         sys.stdout.flush()
         sys.stdout.buffer.write(escapes.clean_bytes(data) if sys.stdout.isatty() else data)
         sys.stdout.buffer.flush()
@@ -67,11 +70,42 @@ def line(data: bytes) -> None:
 def note(text: str) -> None:
     """Print a line of progress on stderr; where that is a full disk nobody hears it, and nothing ends by it."""
     try:
+        _make_way()
         print(_safe(text, sys.stderr), file=sys.stderr, flush=True)
     except BrokenPipeError:
         raise
     except OSError:
         pass
+
+
+def stand(row: str) -> None:
+    """Draw a row below what has been printed; the next line takes its place. An empty one takes it away."""
+    _bottom.row = row.encode(sys.stderr.encoding, "backslashreplace")
+    _to_stderr(_bottom.drawn())
+
+
+def wipe() -> None:
+    """Take the row away for good, and the `^C` that a terminal may have written where it stood."""
+    _bottom.row = b""
+    _to_stderr(_bottom.wiped())
+
+
+def _make_way() -> None:
+    """Take away what stands where the next line goes."""
+    _to_stderr(_bottom.erased())
+
+
+def _make_way_on_stdout() -> None:
+    if _bottom.is_drawn and sys.stdout.isatty():  # else it is a file, and nothing stands in the way there
+        _make_way()
+
+
+def _to_stderr(data: bytes) -> None:
+    if data:
+        with contextlib.suppress(OSError):  # nobody misses it
+            sys.stderr.flush()
+            sys.stderr.buffer.write(data)
+            sys.stderr.buffer.flush()
 
 
 def hint(text: str) -> None:

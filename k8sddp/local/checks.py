@@ -6,11 +6,14 @@ import dataclasses
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from k8sddp import errors
 from k8sddp.local import addresses, pods
 from k8sddp.local import machine as machines
 from k8sddp.worker.contract import node_env
+
+HTTP: Final = "HTTP"
 
 
 def system(machine: machines.Machine) -> None:
@@ -48,5 +51,10 @@ def ports(layout: Sequence[pods.LocalPod]) -> tuple[addresses.Port, ...]:
         if pod.env.get(node_env.PORT, "").isdigit():  # else it is not our worker
             port = int(pod.env[node_env.PORT])
             found.append(addresses.Port(pod.index, port, "gang"))
-            found.append(addresses.Port(pod.index, port + node_env.HTTP_PORT_OFFSET, "HTTP"))
+            found.append(addresses.Port(pod.index, port + node_env.HTTP_PORT_OFFSET, HTTP))
     return tuple(found)
+
+
+def http_port(pod: pods.LocalPod) -> int | None:
+    """Return the port on which the pod's worker answers, None where it is not our worker."""
+    return next((one.port for one in ports([pod]) if one.purpose == HTTP), None)

@@ -75,6 +75,7 @@ class Output:
         self.lossy = False  # the oldest lines make room for new ones, and `full` holds nobody back
         self._write, self._say, self._clear = out, report, clear
         self._reader = reader
+        self._to_draw: Callable[[], None] | None = None
         self._lines, self._remarks = _Channel(), _Channel()
         self._turn = 0
         self._closed = self._finished = False
@@ -124,6 +125,19 @@ class Output:
         if self._clear is not None:
             self._add(self._lines, 0, self._clear)
         self._add(self._remarks, 0, lambda: self._say(text))
+
+    def show(self, draw: Callable[[], None]) -> None:
+        """Have `draw` called as `out` is; of several that wait, the last alone."""
+        with self._changed:
+            waits, self._to_draw = self._to_draw is not None, draw
+            if not waits:
+                self._add(self._lines, 0, self._draw)
+
+    def _draw(self) -> None:
+        with self._changed:
+            draw, self._to_draw = self._to_draw, None
+        if draw is not None:
+            draw()
 
     def finish(self) -> None:
         """Wait until everything has been passed on, not for long if that was `lossy`; raises the error of `out`."""
@@ -193,6 +207,7 @@ class Output:
         with self._changed:
             self.error = self.error or error
             self._lines.waiting.clear()
+            self._to_draw = None
             self._lines.size = 0
             self._changed.notify_all()
             self._wake()

@@ -27,6 +27,7 @@ from k8sddp.local import (
     judge,
     keeper,
     leftovers,
+    looking,
     pods,
     processes,
     results,
@@ -54,15 +55,17 @@ def run(
     code_folder: Path | None = None,
     machine: machines.Machine | None = None,
     asked: Sequence[faults.Fault] = (),
+    tell: looking.Tell | None = None,
 ) -> Result:
     """Run the rendered Job here and return how it ended; `asked` are the faults that its ranks bring about.
 
     `output` gets whole lines of the pods, as they come, and remarks on the run itself, one sentence each; with `live`
     the states of progress bars too, as lines that end with a carriage return and may be overwritten. The user's volumes
     and what the script writes into its working folder are in `work_dir`/NAME and kept; where an error names a file of
-    the code, it is the one in `code_folder`. SIGINT, SIGTERM, SIGHUP and an error of the output stop the pods within
-    their grace period, a second signal at once. Raises LocalError, before anything is started, where this machine
-    cannot run the job, and in the end the error of the output.
+    the code, it is the one in `code_folder`. `tell` hears how far the gang is, in another thread. SIGINT, SIGTERM,
+    SIGHUP and an error of the output stop the pods within their grace period, a second signal at once. Raises
+    LocalError, before anything is started, where this machine cannot run the job, and in the end the error of the
+    output.
     """
     machine = machine or machines.observe()
     checks.system(machine)
@@ -84,12 +87,10 @@ def run(
             paths = users_paths.UsersPaths(places.files, code, folder=code_folder)
             with _Run(template, watch=watch, output=output, asked=asked, code=code, paths=paths) as running:
                 running.look_after(hangup)
-                running.start(layout)
-                running.wait()
-        for left in running.left[:MAX_LEFT]:
-            output.report(f"kept: {left}")
-        if len(running.left) > MAX_LEFT:
-            output.report(f"kept: {len(running.left) - MAX_LEFT} more folders in {places.files}")
+                with looking.at(addresses.of_pod(0, block=block), checks.http_port(layout[0]), tell):
+                    running.start(layout)
+                    running.wait()
+        _report_left(running.left, places.files, output)
         if running.lost is not None:
             raise running.lost
         for fault in asked:
@@ -104,6 +105,13 @@ def run(
             seconds=time.monotonic() - running.started,
         )
         return dataclasses.replace(result, message=paths.in_sentence(result.message))
+
+
+def _report_left(left: Sequence[leftovers.Leftovers], place: Path, output: Output) -> None:
+    for one in left[:MAX_LEFT]:
+        output.report(f"kept: {one}")
+    if len(left) > MAX_LEFT:
+        output.report(f"kept: {len(left) - MAX_LEFT} more folders in {place}")
 
 
 class _Run:

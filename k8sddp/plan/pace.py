@@ -64,7 +64,7 @@ class Pace:
         return (
             *((_rate(self.rate),) if self.rate else ()),
             *((f"ETA {_age(left)}",) if left is not None else ()),
-            *((f"rank {self.slowed[0]} costs {_percent(self.slowed[1])}",) if self.slowed else ()),
+            *((f"slow rank {self.slowed[0]} ({_percent(self.slowed[1])})",) if self.slowed else ()),
             *((f"loss {self.loss:.4g}",) if self.loss is not None else ()),
         )
 

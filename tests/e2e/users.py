@@ -6,12 +6,14 @@ program's output while it runs.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import queue
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -99,6 +101,20 @@ class User:
         """Start `k8sddp WORDS...`; it is ended with the block if it still runs."""
         with self._started((str(SCRIPTS / "k8sddp"), *words)) as running:
             yield running
+
+    def on_terminal(self, terminal: int, *words: str) -> "subprocess.Popen[bytes]":
+        """Start `k8sddp WORDS...` on this terminal, as its foreground; the caller ends it."""
+        options: dict[str, Any] = {
+            **dict.fromkeys(("stdin", "stdout", "stderr"), terminal),
+            "start_new_session": True,
+            "preexec_fn": lambda: fcntl.ioctl(1, termios.TIOCSCTTY, 0),
+        }
+        looked_at = {"TERM": "xterm", "CI": ""}
+        return subprocess.Popen(
+            self.cluster.inside_argv((str(SCRIPTS / "k8sddp"), *words)),
+            env={**os.environ, **self.cluster.environment, **self._env(looked_at)},
+            **options,
+        )
 
     @contextlib.contextmanager
     def following(self, pod: str) -> Iterator[Running]:

@@ -7,14 +7,17 @@ import errno
 import fcntl
 import os
 import pty
+import re
 import struct
 import termios
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from k8sddp import errors
-from k8sddp.cli import console
+from k8sddp.cli import console, live_line
+from tests.unit.cli import terminals
 
 ERASE = b"\r\x1b[K"
 TERM = {"TERM": "xterm"}
@@ -36,13 +39,23 @@ def terminal(*, columns: int = 80) -> Iterator[tuple[int, int]]:
         os.close(shown)
 
 
-def shows(shown: int, written: int, expected: bytes) -> None:
-    """Assert what has been written since the last look; a terminal passes it on in pieces."""
+def read(shown: int, written: int) -> bytes:
+    """Return what has been written since the last look; a terminal passes it on in pieces."""
     os.write(written, END)
     seen = b""
     while not seen.endswith(END):
         seen += os.read(shown, 1000)
-    assert expected + END == seen
+    return seen.removesuffix(END)
+
+
+def dotted(rows: list[str]) -> list[str]:
+    """Return the rows with an asterisk for the spinner, whose picture depends on the clock."""
+    return [re.sub("^[⠀-⣿]", "*", row) for row in rows]
+
+
+def shows(shown: int, written: int, expected: bytes) -> None:
+    """Assert what has been written since the last look."""
+    assert expected == read(shown, written)
 
 
 def test_a_pipe_gets_every_byte() -> None:
@@ -100,6 +113,110 @@ def test_a_bar_that_clears_itself_is_gone() -> None:
     with terminal() as (shown, written):
         console.Console(TERM, stdout=written).out(b"[rank 0] 9%\r[rank 0] \r")
         shows(shown, written, ERASE + b"[rank 0] 9%" + ERASE)
+
+
+ROW = live_line.Row("attempt 0  step 7")
+
+
+def plain_console(shown: int, written: int, **environ: str) -> console.Console:
+    """Return one whose rows have no colours."""
+    return console.Console({**TERM, "NO_COLOR": "1", **environ}, stdout=written, stderr=written)
+
+
+def test_the_live_line_stands_below_lines_and_bars() -> None:
+    """What a user sees after each: all lines, one bar, one row, nothing twice."""
+    screen = terminals.Terminal()
+    with terminal() as (shown, written):
+
+        def after(step: Callable[[], None]) -> list[str]:
+            step()
+            return screen.write(read(shown, written)).text
+
+        one = plain_console(shown, written)
+        assert one.has_row
+        assert ["* attempt 0  step 7"] == dotted(after(lambda: one.show(ROW)))
+        assert ["[rank 0] a", "* attempt 0  step 7"] == dotted(after(lambda: one.out(b"[rank 0] a\n")))
+        bar = ["[rank 0] a", "[rank 0] 1%", "* attempt 0  step 7"]
+        assert bar == dotted(after(lambda: one.out(b"[rank 0] 1%\r")))
+        assert [*bar[:1], "[rank 0] 2%", *bar[2:]] == dotted(after(lambda: one.out(b"[rank 0] 2%\r")))
+        both = ["[rank 0] a", "[rank 1] b", "* attempt 0  step 7"]
+        assert both == dotted(after(lambda: one.out(b"[rank 1] b\n")))
+        after(lambda: one.out(b"[rank 0] 3%\r"))
+        assert both[:2] == after(one.clear)
+        assert [*both[:2], "stopping"] == after(lambda: one.report("stopping"))
+        assert [*both[:2], "stopping", "* attempt 0  step 7"] == dotted(after(lambda: one.show(ROW)))
+        assert [*both[:2], "stopping"] == after(lambda: one.show(None))
+
+
+def test_a_bar_alone_needs_no_second_row() -> None:
+    """Where a run has nothing to tell, its screen is as it was without a live line."""
+    with terminal() as (shown, written):
+        one = plain_console(shown, written)
+        one.show(None)
+        one.out(b"[rank 0] 1%\r")
+        shows(shown, written, ERASE + b"[rank 0] 1%")
+
+
+def test_the_live_line_is_on_stderr_where_stdout_is_a_file(tmp_path: Path) -> None:
+    """`run --local job.yaml > log`: the file has every byte of the ranks and nothing else."""
+    with terminal() as (shown, written), (tmp_path / "log").open("wb") as log:
+        one = console.Console({**TERM, "NO_COLOR": "1"}, stdout=log.fileno(), stderr=written)
+        one.show(ROW)
+        one.out(b"[rank 0] 1%\r\x1b[2Jline\n")
+        one.clear()
+        one.report("done")
+        assert ["done"] == terminals.Terminal().write(read(shown, written)).text
+    assert b"[rank 0] 1%\r\x1b[2Jline\n" == (tmp_path / "log").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "environ", [{"TERM": "dumb"}, {"CI": "true"}, {"TERM": ""}], ids=["a dumb terminal", "CI", "no kind of terminal"]
+)
+def test_where_nobody_looks_there_is_no_live_line(environ: dict[str, str]) -> None:
+    """Nothing of it reaches the terminal, and no escape at all."""
+    with terminal() as (shown, written):
+        one = plain_console(shown, written, **environ)
+        assert not one.has_row
+        one.show(ROW)
+        one.out(b"line\n")
+        one.clear()
+        shows(shown, written, b"line\n")
+
+
+def test_a_pipe_behind_stdout_may_end_on_the_same_screen() -> None:
+    """`| tee log` writes where nobody can erase: no live line."""
+    read_end, write_end = os.pipe()
+    with terminal() as (_, written):
+        assert not console.Console(TERM, stdout=write_end, stderr=written).has_row
+    os.close(read_end)
+    os.close(write_end)
+
+
+def test_a_program_in_the_background_draws_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`k8sddp run job.yaml &`: the shell's own line is not drawn over; the log comes as from any program."""
+    monkeypatch.setattr(os, "tcgetpgrp", lambda _: os.getpgrp() + 1)
+    with terminal() as (shown, written):
+        one = plain_console(shown, written)
+        one.show(ROW)
+        one.out(b"line\n")
+        shows(shown, written, b"line\n")
+        monkeypatch.setattr(os, "tcgetpgrp", lambda _: os.getpgrp())
+        one.show(ROW)
+        assert ["* attempt 0  step 7"] == dotted(terminals.Terminal().write(read(shown, written)).text)
+
+
+def test_a_live_line_that_cannot_be_drawn_ends_nothing(tmp_path: Path) -> None:
+    """The terminal behind stderr was closed; the ranks write to a file and train on."""
+    shown, written = pty.openpty()
+    with (tmp_path / "log").open("wb") as log:
+        one = console.Console(TERM, stdout=log.fileno(), stderr=written)
+        assert one.has_row
+        os.close(shown)
+        one.show(ROW)
+        one.clear()
+        one.out(b"line\n")
+    os.close(written)
+    assert b"line\n" == (tmp_path / "log").read_bytes()
 
 
 @pytest.mark.parametrize("environ", [{"TERM": "dumb"}, {}], ids=["dumb", "unset"])

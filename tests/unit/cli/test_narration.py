@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from k8sddp import plan
-from k8sddp.cli import narration
+from k8sddp.cli import live_line, narration
 from k8sddp.plan import progress
 from tests.unit.plan.observed import make_job, make_pod
 
@@ -19,14 +19,16 @@ STARTING = (make_pod(0, ready=False), make_pod(1, ready=False))
 PENDING = (make_pod(0, phase="Pending", ready=False, container={"waiting": {"reason": "ErrImagePull"}}),)
 TOLD = progress.Progress("training", attempt=0, ranks=(progress.Rank(0, 0, age=12.0, phase="starting"),))
 LATER = progress.Progress("training", attempt=0, ranks=(progress.Rank(0, 5, 0.5),))
+LINE = 70  # characters of the live line
 
 
 class Story:
     """A job that is watched: a narrator, its clock, and all that it said, each with the second in which it did."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, live: bool = False, pulse: bool = False) -> None:
         self.now = 0.0
-        self.narrator = narration.Narrator(now=0.0)
+        fits = (lambda sentence: len(sentence) < LINE) if live else None
+        self.narrator = narration.Narrator(now=0.0, fits=fits, pulse=pulse)
         self.said: list[tuple[float, str]] = []
         self.asked: list[float] = []
         self.answer: progress.Progress | None = None
@@ -119,7 +121,7 @@ def test_a_script_that_prints_is_not_interrupted_by_its_own_rhythm() -> None:
     story.shown()
     start = story.now
     (said, *_) = story.until(start + 200.0)
-    assert (start + 150.0, "no output for 2m30s: attempt 0, rank 0 at step 5 (0.5 s a step)") == said
+    assert (start + 150.0, "no output for 2m30s: attempt 0, step 5, 2 steps/s") == said
 
 
 def test_a_new_attempt_begins_a_new_silence() -> None:
@@ -151,3 +153,92 @@ def test_nothing_is_said_or_asked_after_the_end(kind: str) -> None:
     story.look(STARTING, conditions={kind: ""})
     assert [] == story.until(3600.0)
     assert [] == story.asked
+
+
+def at_step(step: int, *, attempt: int = 0) -> progress.Progress:
+    """Return what node 0 tells of a gang at that step."""
+    return progress.Progress("training", attempt=attempt, ranks=(progress.Rank(0, step, 0.5),))
+
+
+def test_a_log_that_is_read_later_gets_figures_now_and_then() -> None:
+    """After a minute of steps, then ever less often, however much the ranks print: fifteen lines in two hours."""
+    pulse = narration.Pulse()
+    said = [now for now in range(0, 7200, 10) if pulse.take(at_step(now + 1), now=float(now))]
+    assert [60, 120, 240, 480, 960, 1560, 2160] == said[:7]
+    assert 15 == len(said)
+
+
+def test_a_chatty_log_gets_them_too() -> None:
+    """Node 0 is asked each minute, though nothing has to be explained."""
+    story = Story(pulse=True)
+    story.look(RUNNING)
+    for second in range(0, 150, 3):
+        story.answer = at_step(second * 2)
+        story.shown()
+        story.until(float(second))
+    ((when, sentence),) = story.said
+    assert 60.0 <= when <= 130.0
+    assert re.fullmatch(r"progress: attempt 0, step \d+, 2 steps/s", sentence)
+
+
+def test_figures_that_stand_still_are_told_as_such() -> None:
+    """Nobody has to compare two lines to see that a gang makes no steps."""
+    story = Story(pulse=True)
+    story.look(RUNNING)
+    story.answer = at_step(7)
+    for second in range(0, 700, 10):
+        story.shown()
+        story.until(float(second))
+    told = "progress: attempt 0, step 7, 2 steps/s"
+    assert [told, *[f"{told}, as before"] * 3] == [sentence for _, sentence in story.said]
+
+
+def test_another_attempt_begins_another_minute() -> None:
+    """Its steps begin anew, and its first figures are as wanted as the first attempt's."""
+    pulse = narration.Pulse()
+    said = [(now, pulse.take(at_step(now + 1), now=float(now))) for now in range(0, 600, 10)]
+    assert [60, 120, 240, 480] == [now for now, sentence in said if sentence]
+    said = [(now, pulse.take(at_step(now, attempt=1), now=float(now))) for now in range(600, 800, 10)]
+    assert [660, 720] == [now for now, sentence in said if sentence]
+
+
+def test_what_explains_a_silence_is_a_figure_too() -> None:
+    """The same is not said twice within a minute for two reasons."""
+    story = Story(pulse=True)
+    story.answer = LATER
+    story.look(RUNNING)
+    told = story.until(600.0)
+    assert {"no output for"} == {sentence[:13] for _, sentence in told}
+
+
+def test_the_live_line_says_what_is_awaited_and_the_log_only_what_is_wrong() -> None:
+    """A start needs no line; a sentence that the live line has to cut, or that is no usual wait, is printed once."""
+    story = Story(live=True)
+    story.look((make_pod(0, phase="Pending", ready=False, kube_node=""),))
+    assert [] == story.until(60.0)
+    row = story.narrator.row(now=story.now)
+    assert row is not None
+    assert re.fullmatch(r"waiting \S+: node 0 \(pod digits-0-abcde\): waiting for the scheduler", row.head)
+    story.look(STARTING)
+    (cut,) = story.until(120.0)
+    assert cut[1].endswith("running but not ready: waiting for the other nodes, or starting its ranks")
+    story.look(PENDING)
+    (wrong,) = story.until(200.0)
+    assert "image img cannot be pulled" in wrong[1]
+
+
+def test_the_live_line_shows_figures_as_they_come_and_explains_no_silence() -> None:
+    """Node 0 is asked every two seconds, whatever the ranks print."""
+    story = Story(live=True)
+    story.answer = LATER
+    story.look(RUNNING)
+    assert live_line.Row("running, 2 of 2 nodes ready", figures=("0s",), is_waiting=True) == story.narrator.row(
+        now=story.now
+    )
+    for second in range(1, 121):
+        story.shown()
+        assert [] == story.until(float(second))
+    assert 59 <= len(story.asked) <= 60
+    assert live_line.Row("attempt 0  step 5", None, ("2 steps/s",)) == story.narrator.row(now=story.now)
+    story.look(RUNNING, conditions={"Complete": ""})
+    assert story.narrator.row(now=story.now) is None

@@ -39,6 +39,24 @@ def test_lines_and_remarks_come_in_order() -> None:
     assert [text for number in range(100) for text in (f"out {number}", "-", f"report {number}")] == taken
 
 
+def test_of_rows_that_wait_only_the_last_is_drawn() -> None:
+    """A live line behind a reader who is stuck for an hour is one row, as old as its last figures; lines keep order."""
+    lines, drawn = Reader(), list[int]()
+    with output.Output(lines, lambda _: None) as both:
+        both.out(b"first")
+        assert lines.waits.wait(TIMEOUT)
+        for number in range(1000):
+            both.show(lambda number=number: drawn.append(number))  # type: ignore[misc]
+        both.out(b"second")
+        lines.open.set()
+        both.finish()
+        assert [999] == drawn
+        both.show(lambda: drawn.append(1000))
+        both.finish()
+    assert ["first", "second"] == lines.taken
+    assert [999, 1000] == drawn
+
+
 def test_a_stuck_reader_of_lines_does_not_keep_a_remark_back() -> None:
     """stdout is full, and what is said on stderr is seen."""
     lines, remarks = Reader(), Reader()

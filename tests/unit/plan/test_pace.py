@@ -36,7 +36,7 @@ def told(stragglers: object = (), **changed: Any) -> pace.Pace:
 @pytest.mark.parametrize(
     ("cell", "figures", "changed"),
     [
-        ("step 1200/5000 24%", ("12.3 steps/s", "ETA 5m7s", "rank 3 costs 25%", "loss 0.1235"),
+        ("step 1200/5000 24%", ("12.3 steps/s", "ETA 5m7s", "slow rank 3 (25%)", "loss 0.1235"),
          {"stragglers": SLOW}),
         ("step 1200", ("12.3 steps/s", "loss 0.1235"), {"total_steps": None}),
         ("step 3700/5000 74%", ("12.3 steps/s", "ETA 1m5s"),

@@ -145,5 +145,5 @@ def test_what_node_0_tells_of_its_gang_is_understood() -> None:
     })  # fmt: skip
     found = progress.parse(status.to_json(facts))
     assert found is not None
-    sentence = "attempt 2, step 130/1000 13%, rank 5 costs 25%, loss nan; rank 5 of 2 made its last one 400 s ago"
+    sentence = "attempt 2, step 130/1000 13%, slow rank 5 (25%), loss nan; rank 5 of 2 made its last one 400 s ago"
     assert sentence == found.sentence
