@@ -115,9 +115,12 @@ def cut_from_dns(cluster: Cluster, namespace: str, pod: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def ports_closed(cluster: Cluster, namespace: str, pod: str, *, first: int, last: int) -> Iterator[None]:
-    """Refuse TCP connections to and from a pod at these ports, as a firewall that rejects does."""
-    rules = f"tcp dport {first}-{last} tcp flags & (syn | ack) == syn reject with tcp reset"
+def ports_closed(
+    cluster: Cluster, namespace: str, pod: str, *, first: int, last: int, silently: bool = False
+) -> Iterator[None]:
+    """Refuse TCP connections to and from a pod at these ports, as a firewall does that rejects, or that drops."""
+    verdict = "drop" if silently else "reject with tcp reset"
+    rules = f"tcp dport {first}-{last} tcp flags & (syn | ack) == syn {verdict}"
     with _filtered(cluster, namespace, pod, rules):
         yield
 

@@ -1,8 +1,10 @@
 """`k8sddp preflight` on a cluster: each node's findings, the right exit code, and nothing left behind."""
 
+import contextlib
 import json
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,23 @@ EPHEMERAL = (32768, 60999)  # net.ipv4.ip_local_port_range, from which the probe
 def left_of(user: User, name: str) -> set[str]:
     """Return what is left of a job under any of its names."""
     return {one for one in user.objects() if f"/{name}" in one}
+
+
+@contextlib.contextmanager
+def one_pod_alone(user: User) -> Iterator[None]:
+    """Let the namespace have one pod, until the end or `let_the_other_come`."""
+    scope = ("--namespace", user.namespace)
+    user.cluster.kubectl(*scope, "create", "--filename=-", stdin=json.dumps(ONE_POD))
+    eventually(lambda: user.object("resourcequota", "one").get("status", {}).get("hard"), bool)
+    try:
+        yield
+    finally:
+        let_the_other_come(user)
+
+
+def let_the_other_come(user: User) -> None:
+    """End what `one_pod_alone` has begun."""
+    user.cluster.kubectl("--namespace", user.namespace, "delete", "resourcequota", "one", "--ignore-not-found")
 
 
 def test_all_nodes_pass_and_nothing_is_left(user: User, tmp_path: Path) -> None:
@@ -61,21 +80,37 @@ def test_problems_of_all_nodes_are_told(user: User, tmp_path: Path) -> None:
 
 def test_a_pod_whose_ports_are_closed_is_named_with_its_peer(user: User, tmp_path: Path) -> None:
     """A firewall that rejects what the kernel's own ports get: the gang's port is open, so both join. 77."""
-    scope = ("--namespace", user.namespace)
-    user.cluster.kubectl(*scope, "create", "--filename=-", stdin=json.dumps(ONE_POD))
-    eventually(lambda: user.object("resourcequota", "one").get("status", {}).get("hard"), bool)
     file = jobs.write(tmp_path, "shut", jobs.HOLD, image=user.cluster.image, nnodes=2)
-    with user.running("preflight", str(file)) as running:
+    with one_pod_alone(user), user.running("preflight", str(file)) as running:
         running.until("node 0 (pod shut-preflight-0-", " checks passed in ")
         pod = user.pod("shut-preflight", 0)["metadata"]["name"]
         with faults.ports_closed(user.cluster, user.namespace, pod, first=EPHEMERAL[0], last=EPHEMERAL[1]):
-            user.cluster.kubectl(*scope, "delete", "resourcequota", "one")
+            let_the_other_come(user)
             line = running.until("problem: ports: node 0 (pod shut-preflight-0-")
             assert line.startswith("node 1 (pod shut-preflight-1-")
             assert "(connection refused, 3 times): all pods of a job must reach each other" in line
             running.until("shut-preflight failed: node ")
             assert 77 == running.process.wait(120)
     assert set() == left_of(user, "shut")
+
+
+def test_ports_that_are_only_silent_end_no_job(user: User, tmp_path: Path) -> None:
+    """A policy that drops cannot be told from a slow network: it is said with both ends, and the job goes on."""
+    file = jobs.write(tmp_path, "silent", jobs.DONE, image=user.cluster.image, nnodes=2)
+    with one_pod_alone(user), user.running("run", str(file)) as running:
+        running.until("preflight of node 0 (pod silent-0-", " checks passed in ")
+        pod = user.pod("silent", 0)["metadata"]["name"]
+        with faults.ports_closed(
+            user.cluster, user.namespace, pod, first=EPHEMERAL[0], last=EPHEMERAL[1], silently=True
+        ):
+            let_the_other_come(user)
+            running.until("silent complete after ")
+            assert 0 == running.process.wait(120)
+    for node, other in ((0, 1), (1, 0)):
+        line = f"[k8sddp] preflight of node {node} (pod silent-{node}-"
+        (said,) = [text for text in running.lines if text.startswith(line) and "warning: ports: " in text]
+        assert f"node {other} (pod silent-{other}-" in said
+        assert "(no answer within 3 s)" in said
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])

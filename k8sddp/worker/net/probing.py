@@ -18,6 +18,7 @@ from typing import NamedTuple, Optional
 
 from . import listening, loop
 
+BACKLOG = 4096  # connections not yet accepted: all members of the largest gang visit node 0 at one time
 TRIES = 3
 PAUSE = 0.2  # seconds between two tries where the first failed at once
 MAX_ANSWER = 256
@@ -51,6 +52,7 @@ class Door:
     """The probe port of this node, whose number the kernel has chosen."""
 
     def __init__(self, events: loop.Loop, sock: socket.socket, pod: str, *, say: Callable[[str], None]) -> None:
+        sock.listen(BACKLOG)  # again: it may be set anew at any time
         self.port = int(sock.getsockname()[1])
         self._pod = pod
         listening.Listener(events, sock, purpose="the probe port", say=say, accepted=self._answer)
