@@ -68,7 +68,7 @@ class Driver:
         self._overview = overview.Overview(
             events,
             node,
-            gang=self._gang.standings if self._gang else None,
+            gang=self._gang.watch.ranks if self._gang else None,
             clear=lambda: self._connections.clear,
             tell=self._connections.tell,
             say=sink.say,
@@ -117,6 +117,7 @@ class Driver:
             nodes=self._gang.states() if self._gang else {},
             progress=self._overview.summary(),
             stragglers=self._overview.stragglers,
+            hang=self._gang.watch.told if self._gang and training else None,
             ranks=self._overview.ranks(chosen),
             rss=process_tree.resident_bytes(),
         )
@@ -129,11 +130,13 @@ class Driver:
             first_port=node.first_master_port,
             token=os.urandom(4).hex(),
             max_attempts=node.max_attempts,
-            rules=retrying.Rules(node.fail_on, node.retry_on),
+            rules=retrying.Rules(node.fail_on, node.retry_on, node.on_hang),
             grace_period=node.grace_period,
             usable=master_ports.MasterPorts().usable,
             preflight=node.preflight,
             only_preflight=node.only_preflight,
+            hang_timeout=node.hang_timeout,
+            blocking=node.backend == "gloo",
         )
 
     def _listener(self) -> connections.Listener:
@@ -161,6 +164,8 @@ class Driver:
                 self._visit(effect.check)
             elif isinstance(effect, effects.Launch):
                 self._launch(effect.attempt)
+            elif isinstance(effect, effects.LookAtRanks):
+                self._look(effect.message)
             elif isinstance(effect, effects.EndRanks):
                 self._end_ranks(grace=effect.grace)
             elif isinstance(effect, effects.Exit):
@@ -240,6 +245,10 @@ class Driver:
             return
         self.readiness.change(ready=True)
         self._overview.begin(terms.number, self._ranks.progress)
+
+    def _look(self, asked: messages.Look) -> None:
+        if self._ranks:
+            self._ranks.looking.take(asked, lambda rows: self._act(self._member.seen(asked, rows)))
 
     def _rank_failed(self, failure: root_cause.Failure) -> None:
         if self._member.state == member.RUNNING:  # else it is we who end the ranks

@@ -84,6 +84,8 @@ def _gang(text: Text, job: Labels, facts: status.Facts) -> None:
     text.add("gang_total_steps", "gauge", "How many it has reported there will be.", [(job, far.total_steps)])
     text.add("gang_eta_seconds", "gauge", "Time until they are made, by the pace of the reports.", [(job, far.eta)])
     text.add("gang_loss", "gauge", "The loss that the first rank has reported.", [(job, far.loss)])
+    hangs = [({**job, "rank": str(rank)}, facts.hang.waited) for rank in facts.hang.ranks] if facts.hang else []
+    text.add("hang_waited_seconds", "gauge", "For how long the others had waited for it when it was said.", hangs)
     slow = [
         ({**job, "rank": str(one.rank), "node_rank": str(one.rank // facts.nproc_per_node)}, one)
         for one in facts.stragglers

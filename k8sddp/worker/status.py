@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Optional
 
-from .gang import member, progress, stragglers, summary
+from .gang import hanging, member, progress, stragglers, summary
 
 PAST = ("attempt", "counted", "class", "rank", "node_rank", "exit_code")  # what is told of an attempt that ended
 
@@ -50,6 +50,7 @@ class Facts(NamedTuple):
     nodes: Mapping[int, str]  # on node 0: node rank -> what it does; else empty
     progress: Optional[summary.Summary]  # of the gang on node 0, else of this node; None while no ranks run
     stragglers: Sequence[stragglers.Straggler]  # on node 0
+    hang: Optional[hanging.Finding]  # on node 0: who holds up the others, as was said last
     ranks: Sequence[Seen]  # those that are told: not all of a large gang
     rss: Optional[int]  # bytes, of the worker alone; None where that cannot be read
 
@@ -66,6 +67,7 @@ def to_json(facts: Facts) -> str:
             {**one._asdict(), "node_rank": one.rank // facts.nproc_per_node, "share": one.share}
             for one in facts.stragglers
         ],
+        "hang": _hang(facts.hang) if facts.hang else None,
         "ranks": [_rank(one) for one in facts.ranks],
     }
     return json.dumps(record, sort_keys=True)
@@ -74,6 +76,11 @@ def to_json(facts: Facts) -> str:
 def past(entry: Mapping[str, object]) -> dict[str, object]:
     """Return what is told of an attempt that ended."""
     return {name: entry.get(name) for name in PAST}
+
+
+def _hang(found: hanging.Finding) -> dict[str, object]:
+    """Return what is told of a hang: no place in the code, which the log has and /stacks shows."""
+    return {"ranks": found.ranks, "works": found.works, "waited": found.waited}
 
 
 def _rank(seen: Seen) -> dict[str, object]:

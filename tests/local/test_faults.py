@@ -131,8 +131,21 @@ def test_an_exit_code_of_fail_on_ends_the_job_at_once(tmp_path: Path) -> None:
     assert "exited with code 5" in done.stderr.splitlines()[-1]
 
 
-def test_a_stopped_rank_hangs_until_control_c_ends_it(tmp_path: Path) -> None:
-    """Nothing notices it yet; Ctrl-C ends every rank, the stopped one too."""
+def test_a_stopped_rank_costs_one_attempt(tmp_path: Path) -> None:
+    """It is found by those that wait for it, named, and the gang trains on."""
+    job = write_job(tmp_path, restart={"hangTimeout": "3s"})
+    done = run(job, "stop rank=1 step=3")
+
+    assert (0, "") == (done.returncode, "" if done.returncode == 0 else done.stdout + done.stderr)
+    assert "attempt 0 ended: rank 1 (pod broken-1, node " in done.stdout
+    assert "hangs: its process is stopped (SIGSTOP), for " in done.stdout
+    assert "; the other rank waits in backward; 1 of 4 attempts used" in done.stdout
+    for rank in (0, 1):
+        assert f"[rank {rank}] steps done in attempt 1" in done.stdout
+
+
+def test_control_c_ends_a_stopped_rank(tmp_path: Path) -> None:
+    """And all others."""
     job = write_job(tmp_path)
     pids: dict[str, int] = {}
     with subprocess.Popen(command(job, ["stop rank=1 step=3"]), stdout=subprocess.PIPE, text=True) as process:

@@ -26,6 +26,7 @@ from . import (
     ending,
     excuse,
     gathering,
+    hangs,
     joining,
     ledger,
     messages,
@@ -33,7 +34,6 @@ from . import (
     ports,
     retrying,
     roster,
-    standings,
 )
 from .effects import Effect, Note, Send
 from .roster import LOCAL, Peer
@@ -58,7 +58,7 @@ class Coordinator:
         self._phase = GATHERING
         self._gathering = gathering.Gathering(self._roster, now)
         self._current = current.Current()
-        self._standings = standings.Standings(own.nnodes, own.nproc_per_node)
+        self.watch = hangs.Hangs(job_plan, own, self._roster)  # the ranks, and who of them holds up the others
         self._ending = ending.Ending(self._roster, self._ledger, now=now)
         self._excuse = excuse.Excuse(own, now)
         self._verdict: Optional[Mapping[str, object]] = None
@@ -73,19 +73,15 @@ class Coordinator:
         """Return the account of the attempts."""
         return self._ledger
 
-    @property
-    def standings(self) -> standings.Standings:
-        """Return how far the ranks are, as the members have told."""
-        return self._standings
-
     def states(self) -> Mapping[int, str]:
         """Return what each node is doing, by node rank."""
         return self._current.states(self._roster, self._own.nnodes, running=self._phase == RUNNING)
 
     def deadline(self) -> Optional[float]:
         """Return when `tick` is next due."""
-        found, ends = self._current.findings.due, self._ending.deadline
-        due = {GATHERING: self._gathering.due, CHECKING: self._checking.due, RUNNING: found, ENDING: ends}
+        decided, ends = self._current.findings.due, self._ending.deadline
+        runs = self.watch.due if decided is None else decided
+        due = {GATHERING: self._gathering.due, CHECKING: self._checking.due, RUNNING: runs, ENDING: ends}
         return due.get(self._phase)
 
     def received(self, peer: Peer, message: messages.Message, now: float) -> list[Effect]:
@@ -121,12 +117,14 @@ class Coordinator:
         """Take note that node 0 itself did not run for a while: who left it then is not to blame."""
         self._excuse.slept(seconds, now)
         self._ending.excuse(now)
+        self.watch.slept(now)
 
     def tick(self, now: float) -> list[Effect]:
         """Act on what is due by `now`."""
-        due = self._current.findings.due
-        if self._phase == RUNNING and due is not None and now >= due:
-            return self._fail_attempt(now)
+        if self._phase == RUNNING:
+            due = self._current.findings.due
+            decided = due is not None and now >= due
+            return self._fail_attempt(now) if decided else self._hung(self.watch.tick(now), now)
         if self._phase == ENDING and now >= self._ending.deadline:
             return self._ending.give_up(self._current, now) + self._advance(now)
         if self._phase == CHECKING and now >= self._checking.due:
@@ -193,27 +191,31 @@ class Coordinator:
         return notes + (self._conclude(verdicts.COMPLETE, exit_codes.COMPLETE) if only else self._start(now))
 
     def _start(self, now: float) -> list[Effect]:
-        number, asked, own = self._ledger.next(), self._plan, self._own
+        number, own = self._ledger.next(), self._own
         self._phase = RUNNING
         self._retrying.begin()
         self._current = current.Current(number, self._roster.peers, now=now)
-        self._standings.begin()
-        terms = plan.terms(
-            asked, own, number, port=self._ports.next(number), spent=self._ledger.spent, history=self._ledger.history
-        )
+        self.watch.begin(number, now)
+        terms = plan.terms(self._plan, own, number, port=self._ports.next(number), account=self._ledger)
         effects: list[Effect] = [Note("all %d nodes have joined" % own.nnodes)] if own.nnodes > 1 else []
         return effects + [Send(peer, terms) for peer in self._roster.peers]
 
     # An attempt that runs ---------------------------------------------------------------------------------------------
 
     def _report(self, peer: Peer, message: messages.Message, now: float) -> list[Effect]:
-        if isinstance(message, messages.Progress):
-            self._standings.take(self._roster[peer].node_rank, message.rows, now)
-            return []
-        fails = self._current.report(peer, self._roster[peer], message)
+        join = self._roster[peer]
+        if isinstance(message, (messages.Progress, messages.Seen)):
+            return self._hung(self.watch.heard(join, message, now), now)
+        fails = self._current.report(peer, join, message)
         if len(self._current.complete) == self._own.nnodes:
             return self._conclude(verdicts.COMPLETE, exit_codes.COMPLETE)
         return self._failing(now) if fails else []
+
+    def _hung(self, found: hangs.Outcome, now: float) -> list[Effect]:
+        if found.failure is not None and not self._current.findings.failures:
+            self._current.findings.failed(found.failure)
+            return found.effects + self._failing(now)
+        return found.effects
 
     def _lose(self, join: messages.Join, how: str, now: float) -> list[Effect]:
         self._excuse.judge(self._current.findings, join, how, now)

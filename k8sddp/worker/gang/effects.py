@@ -36,6 +36,12 @@ class Launch(NamedTuple):
     attempt: messages.Attempt
 
 
+class LookAtRanks(NamedTuple):
+    """Look at the ranks of this node; then call `seen` with what there was, and `message`."""
+
+    message: messages.Look
+
+
 class EndRanks(NamedTuple):
     """End every process of this node, after a SIGTERM and the grace period if `grace`; then call `ranks_ended`."""
 
@@ -68,4 +74,4 @@ class Note(NamedTuple):
     text: str
 
 
-Effect = Union[Tell, Dial, Visit, Launch, EndRanks, Exit, Send, Close, Note]
+Effect = Union[Tell, Dial, Visit, Launch, LookAtRanks, EndRanks, Exit, Send, Close, Note]

@@ -26,6 +26,8 @@ WRITES = 4096  # bytes between two looks: more than a few lines of a log
 SHOWN = 8  # ranks listed in a sentence
 COLLECTIVES = -1  # of Row.order: the count of collectives, in which ranks may differ for good
 
+BACKWARD = "backward"  # in which code of the user's may run
+
 # States of /proc/PID/stat (proc_pid_stat(5)) in which a process does nothing
 _STILL: Mapping[str, str] = {
     "T": "its process is stopped (SIGSTOP)",
@@ -108,7 +110,9 @@ def judge(
 
 
 def listed(ranks: Sequence[int]) -> str:
-    """Return `rank 1`, or `ranks 1, 2`."""
+    """Return `rank 1`, or `ranks 1, 2`; nothing for none."""
+    if not ranks:
+        return ""
     shown = ", ".join(map(str, ranks[:SHOWN]))
     return "rank%s %s%s" % ("s" if len(ranks) > 1 else "", shown, " and more" if len(ranks) > SHOWN else "")
 
@@ -203,8 +207,10 @@ class _Gang:
 
     def _waits(self, rank: int) -> bool:
         """Return whether a rank waits for others: by its stack, where there is one, else by its counters."""
-        seen = self._looks[-1].get(rank)
-        return seen.waits if seen is not None and seen.stack else bool(self.rows[rank].inside)
+        inside, seen = self.rows[rank].inside, self._looks[-1].get(rank)
+        if inside != BACKWARD and inside:
+            return True  # nothing of the user's runs in a collective, and not every one leaves a frame of torch's
+        return seen.waits if seen is not None and seen.stack else bool(inside)
 
     def _moves(self, rank: int) -> bool:
         """Return whether a rank does something between the looks."""

@@ -20,7 +20,7 @@ from k8sddp.worker.contract import exit_codes
 from k8sddp.worker.contract import verdict as verdicts
 
 from . import memory, messages
-from .effects import Dial, Effect, EndRanks, Exit, Launch, Note, Tell, Visit
+from .effects import Dial, Effect, EndRanks, Exit, Launch, LookAtRanks, Note, Tell, Visit
 
 QUIET = 2  # seconds of waiting that are no news to who has just joined
 
@@ -103,9 +103,16 @@ class Member:
         if isinstance(message, messages.Attempt):
             fresh = self._state in (SEEKING, WAITING) and message.number > self._memory.attempt
             return self._told_to_run(message) if fresh else []
-        if isinstance(message, messages.Ended):
-            return self._told_to_end(message) if message.attempt == self._memory.attempt else []
-        return []
+        if getattr(message, "attempt", None) != self._memory.attempt:
+            return []
+        if isinstance(message, messages.Look):
+            return [LookAtRanks(message)] if self._state == RUNNING else []
+        return self._told_to_end(message) if isinstance(message, messages.Ended) else []
+
+    def seen(self, look: messages.Look, ranks: Sequence[object]) -> list[Effect]:
+        """Take what was seen of the ranks of this node (looks.to_rows)."""
+        same = self._state == RUNNING and look.attempt == self._memory.attempt
+        return [Tell(messages.Seen(look.attempt, look.number, ranks))] if same else []
 
     def checked(self, answer: messages.Checked) -> list[Effect]:
         """Take note of what the visits have shown."""

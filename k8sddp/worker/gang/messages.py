@@ -142,6 +142,22 @@ class Progress(NamedTuple):
     rows: Sequence[object]
 
 
+class Look(NamedTuple):
+    """Look at the ranks of this node and answer with the same `number`; `show`: print their stacks, too."""
+
+    attempt: int
+    number: int
+    show: bool
+
+
+class Seen(NamedTuple):
+    """What this node has seen of its ranks (looks.to_rows)."""
+
+    attempt: int
+    number: int
+    ranks: Sequence[object]
+
+
 class Leaving(NamedTuple):
     """This node was asked to stop."""
 
@@ -161,7 +177,23 @@ class Beat(NamedTuple):
 
 
 Message = Union[
-    Join, Waiting, Check, Checked, Attempt, Failed, Left, Complete, Over, Ended, Idle, Progress, Leaving, End, Beat
+    Join,
+    Waiting,
+    Check,
+    Checked,
+    Attempt,
+    Failed,
+    Left,
+    Complete,
+    Over,
+    Ended,
+    Idle,
+    Progress,
+    Look,
+    Seen,
+    Leaving,
+    End,
+    Beat,
 ]
 
 _SHAPES: Mapping[str, tuple[Any, tuple[type, ...]]] = {
@@ -177,6 +209,8 @@ _SHAPES: Mapping[str, tuple[Any, tuple[type, ...]]] = {
     "ended": (Ended, (int, dict, int, list, bool, bool)),
     "idle": (Idle, (int,)),
     "progress": (Progress, (int, list)),
+    "look": (Look, (int, int, bool)),
+    "seen": (Seen, (int, int, list)),
     "leaving": (Leaving, (str,)),
     "end": (End, (dict, int, bool)),
     "beat": (Beat, ()),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 from k8sddp.worker.contract import node_env
 
-from . import messages, retrying
+from . import ledger, messages, retrying
 
 
 class Plan(NamedTuple):
@@ -23,6 +23,8 @@ class Plan(NamedTuple):
     usable: Callable[[int], bool]  # whether a port is free on node 0
     preflight: str = node_env.FAIL
     only_preflight: bool = False
+    hang_timeout: float = 600.0
+    blocking: bool = True  # who waits for others does so inside the call, as under gloo
 
     @property
     def strict(self) -> bool:
@@ -30,15 +32,7 @@ class Plan(NamedTuple):
         return self.preflight == node_env.FAIL and not self.only_preflight
 
 
-def terms(
-    asked: Plan,
-    own: messages.Join,
-    number: int,
-    *,
-    port: int,
-    spent: int,
-    history: Sequence[Mapping[str, object]],
-) -> messages.Attempt:
+def terms(asked: Plan, own: messages.Join, number: int, *, port: int, account: ledger.Ledger) -> messages.Attempt:
     """Return what the members are told when an attempt starts; `own` is the coordinator's."""
     return messages.Attempt(
         number,
@@ -48,6 +42,6 @@ def terms(
         own.pod,
         own.kube_node,
         own.failure_count,
-        spent,
-        history,
+        account.spent,
+        account.history,
     )

@@ -19,7 +19,7 @@ from k8sddp.worker.contract.stacks import RankStack
 from k8sddp.worker.gang import messages
 from k8sddp.worker.net import loop
 
-from . import channels, launcher, pidfds, process_tree, rank_output, rank_page, reports, shm, stacks, stopping
+from . import channels, launcher, looking, pidfds, process_tree, rank_output, rank_page, reports, shm, stacks, stopping
 from .launcher import rank_env
 
 
@@ -49,6 +49,7 @@ class NodeAttempt:
         processes = stopping.Processes(self._pids, self._others, lambda: self._reports.pids)
         self._stopping = stopping.Stopping(events, node, processes, announce=self._files.announce_stop)
         self._looker = stacks.Looker(events, pids=self._by_rank, path=self._files.stack_path, send=processes.send)
+        self.looking = looking.Looking(events, self.look, say=sink.say)  # for node 0
         self._waiting: list[Callable[[tuple[int, ...]], None]] = []  # who wants to hear that it has ended
         self._killing = False
         self._ended: Optional[tuple[int, ...]] = None  # the pids that would not die

@@ -30,16 +30,16 @@ def test_node_0_knows_how_far_all_ranks_are() -> None:
     gang = gangs.make_running(3, max_attempts=2)
     for peer, attempt, step in ((0, 0, 5), (1, 0, 4), (2, 7, 6), (2, 0, 3)):
         assert [] == gang.received(peer, messages.Progress(attempt, rows(peer, step)), 3.0)
-    assert [5, 4, 3] == [one.step for one in gang.standings.rows()]
+    assert [5, 4, 3] == [one.step for one in gang.watch.ranks.rows()]
     gang.received(9, messages.Progress(0, rows(2, 9)), 3.0)  # a stranger
     gang.received(1, gangs.failed(1), 4.0)
     gang.tick(5.0)
     gang.received(2, messages.Progress(0, rows(2, 9)), 5.0)  # while its ranks are being ended
-    assert [5, 4, 3] == [one.step for one in gang.standings.rows()]
+    assert [5, 4, 3] == [one.step for one in gang.watch.ranks.rows()]
     for peer in range(3):
         effects_of_last = gang.received(peer, messages.Idle(0), 6.0)
     assert 3 == len(gangs.sent(effects_of_last, messages.Attempt))
-    assert () == tuple(gang.standings)
+    assert () == tuple(gang.watch.ranks)
 
 
 def test_a_failure_is_decided_after_a_short_wait() -> None:

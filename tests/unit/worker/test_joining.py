@@ -43,7 +43,7 @@ def test_who_joins_while_others_train_is_not_told_that_anybody_is_missing() -> N
     gang.received(1, messages.Complete(0), 5.0)
     gang.lost(1, 6.0)
     assert [effects.Send(7, messages.Waiting(""))] == gang.received(7, gangs.make_join(1, 3), 700.0)
-    assert None is gang.deadline()
+    assert gang.watch.due == gang.deadline()
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ ANY = st.one_of(
     st.builds(messages.Ended, NUMBER, OBJECT, NUMBER, st.lists(OBJECT, max_size=3), st.booleans()),
     st.builds(messages.Idle, NUMBER),
     st.builds(messages.Progress, NUMBER, st.lists(st.lists(NUMBER | TEXT, max_size=3), max_size=3)),
+    st.builds(messages.Look, NUMBER, NUMBER, st.booleans()),
+    st.builds(messages.Seen, NUMBER, NUMBER, st.lists(st.lists(NUMBER | TEXT, max_size=3), max_size=3)),
     st.builds(messages.Leaving, TEXT),
     st.builds(messages.End, OBJECT, NUMBER, st.booleans()),
 )

@@ -10,7 +10,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from k8sddp.worker import metrics, status
-from k8sddp.worker.gang import memory, progress, stragglers, summary
+from k8sddp.worker.gang import hanging, memory, progress, stragglers, summary
 from tests.unit.worker import workers
 
 FACTS = status.Facts(
@@ -32,6 +32,7 @@ FACTS = status.Facts(
     nodes={0: "training", 1: "missing"},
     progress=summary.Summary(1, "training", 3, 0, 1, 30, None, 1000, 4.0, None, math.nan, 1),
     stragglers=(stragglers.Straggler(1, 0.06, 0.01, 0.075),),
+    hang=hanging.Finding((1,), "for 605 s it has been in secret.py:3", 605.0, works=True),
     ranks=(
         status.Seen(0, 0.0, progress.Rank(0, 17, 30, 31, 30, 0.5, 7.25, own_time=1.5, own_steps=29, waiting=0.25)),
         status.Seen(1, 0.75, progress.Rank(1, None, 0, 0, 0, 9.5, 0.0, loss=math.nan, metrics=(("lr", 0.1),))),
@@ -84,6 +85,18 @@ def test_status_tells_of_the_gang_first() -> None:
     assert [(0, 0.0, None, {}), (1, 0.75, "nan", {"lr": 0.1}), (2, 0.75, None, {})] == [
         tuple(rank[name] for name in ("node_rank", "heard", "loss", "metrics")) for rank in told["ranks"]
     ]
+
+
+def test_who_holds_up_the_others_is_told_without_its_place() -> None:
+    """The log and /stacks have that; the ranks, whether they still move, and how long the others had waited."""
+    told = status.to_json(FACTS)
+    assert {"ranks": [1], "works": True, "waited": 605.0} == json.loads(told, parse_constant=str)["hang"]
+    assert "secret.py" not in told
+    (hang,) = families()["k8sddp_hang_waited_seconds"].samples
+    assert ("1", 605.0) == (hang.labels["rank"], hang.value)
+    quiet = FACTS._replace(hang=None)
+    assert None is json.loads(status.to_json(quiet), parse_constant=str)["hang"]
+    assert "k8sddp_hang_waited_seconds" not in families(quiet)
 
 
 def test_metrics_of_the_gang_are_node_0s() -> None:
