@@ -90,8 +90,9 @@ class Progress:
 
     @property
     def account(self) -> str:
-        """Return how many attempts are used, empty where that is not known, or one is all."""
-        return f"{self.spent} of {self.max_attempts} attempts used" if self.max_attempts > 1 else ""
+        """Return how many attempts are used, empty where that is not known yet, or one is all."""
+        is_known = self.attempt is not None and self.max_attempts > 1  # a new node 0 learns it from the others
+        return f"{self.spent} of {self.max_attempts} attempts used" if is_known else ""
 
     @property
     def figures(self) -> str:

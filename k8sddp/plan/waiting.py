@@ -191,6 +191,8 @@ def _not_ready(pod: Manifest, nnodes: int, progress: Progress | None) -> Reason 
     since = pod_facts.not_ready_since(pod) if lost else pod_facts.started_at(pod)
     if said in (TRAINING, "complete") or (said == "waiting" and progress and "missing" in progress.nodes.values()):
         return None  # the kubelet has not looked since; or it waits for another node, which is named
+    if said == "missing" and pod_facts.index_of(pod) == 0:  # it tells us so itself: its own worker is not in yet
+        return Reason("running but not ready: its worker is just starting", since, USUAL)
     if said == "missing":
         what = "it is cut off from node 0, or starts anew" if lost else "still starting, or cut off from node 0"
         return Reason(f"running, but not connected to node 0: {what}", since, USUAL)

@@ -79,6 +79,11 @@ def test_earlier_attempts_are_told_with_or_without_their_sentences() -> None:
     ) == told(history=bare).history
 
 
+def test_a_node_0_that_has_begun_no_attempt_does_not_know_how_many_are_used() -> None:
+    """A new pod has not heard of the earlier ones yet, and says 0."""
+    assert ("1 of 4 attempts used", "") == (told().account, told(attempt=None, state="joining", spent=0).account)
+
+
 @pytest.mark.parametrize("text", ["", "<html>", "[]", "{}", '{"state": 1}', "[" * 100_000])
 def test_another_programs_answer_is_none(text: str) -> None:
     """A proxy, an older worker, a stranger on the port."""

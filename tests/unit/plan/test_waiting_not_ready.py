@@ -43,10 +43,11 @@ def test_pods_that_run_and_are_not_ready_are_told_apart(expected: str, pod: Any,
     [
         ("node 1 (pod digits-1-abcde): running, but not connected to node 0: still starting, or cut off from node 0",
          {0: "waiting", 1: "missing"}),
+        (f"{POD}: running but not ready: its worker is just starting", {0: "missing", 1: "missing"}),
         ("node 1 (pod digits-1-abcde): ending the ranks of the last attempt", {0: "complete", 1: "ending"}),
         ("", {0: "training", 1: "training"}),
     ],
-    ids=["node 1 is missing", "node 1 is ending", "the kubelets have not looked yet"],
+    ids=["node 1 is missing", "node 0 has not joined itself", "node 1 is ending", "the kubelets have not looked yet"],
 )  # fmt: skip
 def test_what_node_0_says_is_believed_over_what_the_pods_look_like(expected: str, told: Any) -> None:
     """It names the node that is awaited, and not one that waits itself."""
