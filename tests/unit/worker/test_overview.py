@@ -133,6 +133,7 @@ def make_gang(nnodes: int, nproc_per_node: int = 2) -> Node:
     """Return node 0 of a gang whose members have told, two seconds ago, that rank n is at step n, the last at 0."""
     node = Node(0, nnodes, nproc_per_node).begin()
     assert node.gang is not None
+    node.gang.take(0, [progress.encode(one, still=0.0) for one in node.ranks], node.events.time)
     for other in range(1, nnodes):
         ranks = range(other * nproc_per_node, (other + 1) * nproc_per_node)
         last = nnodes * nproc_per_node - 1

@@ -68,9 +68,10 @@ def test_ranks_that_are_alike_name_nobody() -> None:
     gang = Gang(4)
     gang.train(300, even)
     gang.train(300, slow(2, by=0.002))
-    longer = Gang(4, rest=1.0)
+    longer, alike = Gang(4, rest=1.0), Gang(4, rest=0.0)
     longer.train(300, slow(2))
-    assert ([], []) == (gang.lines, longer.lines)
+    alike.train(300, slow(2, by=0.002))
+    assert ([], [], []) == (gang.lines, longer.lines, alike.lines)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -107,6 +108,26 @@ def test_it_is_said_once_that_there_is_none_any_more() -> None:
     gang.lines.clear()
     gang.train(3000, even)
     assert [] == gang.lines
+
+
+def test_what_was_found_stands_until_four_of_five_slices_were_quick() -> None:
+    """So that a rank that is slow now and then does not come and go."""
+    gang = Gang(2)
+    gang.train(33, slow(1))
+    found = []
+    for _ in range(4):
+        gang.train(6, even)
+        found.append(len(gang.watch.found))
+    assert [1, 1, 1, 0] == found
+
+
+def test_a_rank_that_nobody_counts_does_not_keep_the_others_from_being_judged() -> None:
+    """Its page could not be had."""
+    gang = Gang(2)
+    for _ in range(6):
+        gang.train(6, slow(1), look_every=1000)
+        gang.lines += gang.watch.look([*gang.ranks, progress.Rank(2)], gang.now)
+    assert [1] == [one.rank for one in gang.watch.found]
 
 
 def test_what_does_not_change_is_told_again_after_ten_minutes() -> None:

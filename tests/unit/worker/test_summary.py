@@ -57,11 +57,13 @@ def test_the_rate_is_that_of_the_last_ten_seconds() -> None:
     """A slow beginning is forgotten."""
     slow_then_quick = [(step, 10.0 * step) for step in range(4)] + [(3 + step, 30.0 + step) for step in range(1, 21)]
     assert 1.0 == paced(10.0, *slow_then_quick).rate(50.0)
+    assert 0.2 == paced(10.0, (1, 0.0), (2, 8.0), (3, 10.0)).rate(10.0)
 
 
 def test_slow_steps_have_a_rate_too() -> None:
     """Of two steps that are a minute apart, however long nobody looked."""
     assert 1 / 60 == paced(10.0, (1, 0.0), (2, 60.0)).rate(100.0)
+    assert 1 / 60 == paced(10.0, (1, 0.0), (2, 60.0), (2, 100.0)).rate(100.0)
     assert paced(10.0, (1, 0.0)).rate(100.0) is None
 
 
