@@ -121,6 +121,23 @@ def test_a_consequence_is_told_as_one_however_the_process_ends(
     assert code == told.get("exit_code", 1)
 
 
+def test_a_consequence_that_our_own_frame_calls_is_one_too(tmp_path: Path) -> None:
+    """Work.wait is C++: the innermost Python frame is then the one that watches it."""
+    words = """
+import ctypes, functools, sys
+gone = b"[/src/gloo/transport/tcp/pair.cc:561] Connection closed by peer"
+native = functools.partial(ctypes.pythonapi.PyErr_SetString, ctypes.py_object(RuntimeError), gone)
+watched = sys.modules["k8sddp_calls"]._function(sys.modules["k8sddp_page"].counter, native, 1)
+watched()
+"""
+    with Ranks(tmp_path / "ranks") as ranks:
+        (ranks.folder / "rank-3.page").write_bytes(bytes(k8sddp_words.SIZE))
+        run(words, ranks.env)
+        told = ranks.events()[-1]
+    assert ("exception", "peer") == (told["event"], told["origin"])
+    assert "k8sddp_calls" in str(told["traceback"])
+
+
 @pytest.mark.parametrize(
     ("ending", "code"),
     [
