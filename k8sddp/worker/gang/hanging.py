@@ -26,7 +26,7 @@ WRITES = 4096  # bytes between two looks: more than a few lines of a log
 SHOWN = 8  # ranks listed in a sentence
 COLLECTIVES = -1  # of Row.order: the count of collectives, in which ranks may differ for good
 
-BACKWARD = "backward"  # in which code of the user's may run
+FRAMELESS = "Work.wait"  # C++: the innermost frame is its caller's
 
 # States of /proc/PID/stat (proc_pid_stat(5)) in which a process does nothing
 _STILL: Mapping[str, str] = {
@@ -106,7 +106,8 @@ def judge(
     last = gang.smallest(gang.rows)
     if len(last) == 1 and gang.apart(last[0]):
         return gang.desync(last[0])
-    return Finding((), "%s, the longest for %.0f s" % (gang.others(()), long), long)
+    moves = any(map(gang.moves, gang.rows))  # a slow start: they meet for the first time
+    return Finding((), "%s, the longest for %.0f s" % (gang.others(()), long), long, works=moves)
 
 
 def listed(ranks: Sequence[int]) -> str:
@@ -141,7 +142,7 @@ class _Gang:
         if outside.keys() >= set(last):
             return last if len(last) < len(self.rows) else []
         # ahead of one that waits: under NCCL perhaps a waiter, too, unless it moves
-        return self.smallest(outside) if blocking or any(map(self._moves, outside)) else []
+        return self.smallest(outside) if blocking or any(map(self.moves, outside)) else []
 
     def smallest(self, rows: Mapping[int, Row]) -> list[int]:
         """Return the ranks that have come least far."""
@@ -159,7 +160,7 @@ class _Gang:
     def named(self, ranks: Sequence[int], detail: str, *, spare: bool = False) -> Finding:
         """Return the finding about `ranks`; those that may be spared are, if they move."""
         row = self.rows[ranks[0]]
-        moves = spare and any(map(self._moves, ranks))
+        moves = spare and any(map(self.moves, ranks))
         lately = spare and self._lately(row)
         alike = "; so %s %s" % ("do" if len(ranks) > 2 else "does", listed(ranks[1:])) if len(ranks) > 1 else ""
         return Finding(
@@ -208,11 +209,11 @@ class _Gang:
     def _waits(self, rank: int) -> bool:
         """Return whether a rank waits for others: by its stack, where there is one, else by its counters."""
         inside, seen = self.rows[rank].inside, self._looks[-1].get(rank)
-        if inside != BACKWARD and inside:
-            return True  # nothing of the user's runs in a collective, and not every one leaves a frame of torch's
-        return seen.waits if seen is not None and seen.stack else bool(inside)
+        if seen is None or not seen.stack or inside == FRAMELESS:
+            return bool(inside)
+        return seen.waits  # code of the user's may run in a backward, and DDP's constructor may import for seconds
 
-    def _moves(self, rank: int) -> bool:
+    def moves(self, rank: int) -> bool:
         """Return whether a rank does something between the looks."""
         seen = [look[rank] for look in self._looks if rank in look]
         written = [one.written for one in seen if one.written != UNKNOWN]

@@ -13,7 +13,7 @@ from k8sddp.worker.contract import node_env
 
 from . import looks, messages, plan, progress, roster, standings, suspicion
 from .effects import Effect, Note, Send
-from .hanging import BACKWARD, Finding, Row, listed
+from .hanging import Finding, Row, listed
 
 WHOLE = "; nothing is ended, because restart.onHang is report"
 
@@ -108,7 +108,10 @@ class Hangs:
         sentence = root_cause.sentence(self._failure(found))
         if not found.works:
             return sentence + WHOLE
-        sentence = sentence.replace(" hangs: ", " still works, and the others wait for it: ", 1)
+        if found.ranks:
+            sentence = sentence.replace(" hangs: ", " still works, and the others wait for it: ", 1)
+        else:
+            sentence = "the ranks wait for each other, and still move: " + found.detail
         return sentence + ("; ended when they have waited for %.0f s" % (2 * self._asked.hang_timeout) if ends else "")
 
     def _failure(self, found: Finding) -> root_cause.Failure:
@@ -148,6 +151,6 @@ def row_of(rank: int, standing: Optional[standings.Standing], *, began: float) -
         )
     if one.waiting is None:
         return Row(rank, order, changed=came - standing.still, step=one.step)
-    inside = one.collective or (BACKWARD if one.backward_entered > one.backward_left else "")
+    inside = one.collective or ("backward" if one.backward_entered > one.backward_left else "")
     inside = inside or ("init_process_group" if one.group == progress.JOINING else "a collective")
     return Row(rank, order, inside, came - one.waiting, came - standing.still, one.step)

@@ -116,6 +116,13 @@ def test_all_waiting_cannot_be_told_from_each_other() -> None:
     assert ((), "all 4 ranks wait in backward, the longest for 605 s") == (found.ranks, found.detail)
 
 
+def test_all_waiting_are_spared_while_one_moves() -> None:
+    """A process group that is just being made on a slow machine."""
+    rows = [waiter(rank, "init_process_group", (JOINING, 0, 0, 0, 0, 0)) for rank in range(2)]
+    seen = [{0: waits(0), 1: waits(1)._replace(stack=str(look))} for look in range(3)]
+    assert ((), True) == (named(rows, seen).ranks, named(rows, seen).works)
+
+
 def test_a_count_of_collectives_alone_accuses_nobody() -> None:
     """Rank 0 has called more of them for good (it has sent something to a rank of its own choice)."""
     rows = [waiter(0, order=(*AHEAD[:-1], 7)), waiter(1), waiter(2, order=(*AHEAD[:-1], 7))]
@@ -178,6 +185,14 @@ def test_a_backward_that_runs_code_of_the_users_is_no_wait() -> None:
     rows = [waiter(0), waiter(1), waiter(2)]
     assert (1,) == named(rows, three(r0=waits(0), r1=busy(1), r2=waits(2))).ranks
     assert judge(rows, three(r0=busy(0), r1=busy(1), r2=busy(2))) is None
+
+
+def test_a_constructor_that_still_imports_is_no_wait() -> None:
+    """DDP's meets the others at last, and may be kept by the disk before; Work.wait has no frame of its own."""
+    rows = [waiter(rank, "DistributedDataParallel", BEHIND) for rank in range(2)]
+    assert judge(rows, three(r0=busy(0, stack="a"), r1=busy(1))) is None
+    rows = [waiter(rank, "Work.wait") for rank in range(2)]
+    assert () == named(rows, three(r0=busy(0), r1=busy(1))).ranks
 
 
 def test_under_nccl_who_waits_stands_anywhere() -> None:

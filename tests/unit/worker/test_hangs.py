@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pytest
 
 from k8sddp.worker import root_cause
@@ -26,6 +28,7 @@ class Gang:
         self.tell(1.5)
         self.where = "train.py:40 in load"
         self.stack = "b"
+        self.waiting: Collection[int] = (0, 1, 2, 3, 5)
         self.shows = 0
 
     def tell(self, now: float, *, goes_on: bool = False) -> None:
@@ -73,7 +76,9 @@ class Gang:
         """Return what a member answers."""
         self.stack = "c" if self.stack == "b" and self.where == "moves" else "b"
         ranks = [
-            looks.Seen(rank, "S", rank != 4, "w" if rank != 4 else self.stack, 0, self.where, "time.sleep(1e9)")
+            looks.Seen(
+                rank, "S", rank in self.waiting, "w" if rank != 4 else self.stack, 0, self.where, "time.sleep(1e9)"
+            )
             for rank in (2 * node, 2 * node + 1)
         ]
         return messages.Seen(look.attempt, look.number, looks.to_rows(ranks))
@@ -119,9 +124,8 @@ def test_a_hang_that_shall_only_be_reported_is_said() -> None:
     assert lines[0].endswith("backward; nothing is ended, because restart.onHang is report")
 
 
-def test_a_hang_of_all_accuses_no_node() -> None:
-    """Rank 4 waits, too."""
-    gang = Gang()
+def all_wait(gang: Gang) -> None:
+    """Let every rank tell that it is in a barrier, and look so."""
     for node in range(3):
         rows = [
             progress.encode(
@@ -130,12 +134,28 @@ def test_a_hang_of_all_accuses_no_node() -> None:
             for rank in (2 * node, 2 * node + 1)
         ]
         gang.hangs.heard(gang.joins[node], messages.Progress(0, rows), 31.0)
+    gang.waiting = range(6)
+
+
+def test_a_hang_of_all_accuses_no_node() -> None:
+    """Rank 4 waits, too."""
+    gang = Gang()
+    all_wait(gang)
     failure = gang.until(LIMIT + 10)[1]
     assert failure is not None
     assert (None, "", 76) == (failure.rank, failure.pod, root_cause.exit_code(failure))
     assert "it cannot be told which rank hangs: all 6 ranks wait in barrier, the longest for 43 s" == (
         root_cause.sentence(failure)
     )
+
+
+def test_all_that_wait_and_move_are_said_to() -> None:
+    """Rank 4 has another stack in each look."""
+    gang = Gang("report")
+    all_wait(gang)
+    gang.where = "moves"
+    said = "the ranks wait for each other, and still move: all 6 ranks wait in barrier, the longest for 43 s"
+    assert ([said], None) == gang.until(LIMIT + 10)
 
 
 def test_nothing_is_due_before_an_attempt() -> None:
