@@ -20,6 +20,7 @@ from typing import NoReturn
 
 TERMINATE = b"t"  # SIGTERM now, SIGKILL for the whole tree after the grace period
 KILL = b"k"  # SIGKILL for the whole tree now
+SHOW = b"s"  # SIGQUIT, by which a worker prints what its ranks do
 
 # prctl(2) options
 PR_SET_PDEATHSIG = 1
@@ -86,6 +87,7 @@ class Keeper:
     def keep(self, argv: Sequence[str]) -> int:
         """Start the program, wait for its end and for everything it started; return its exit code."""
         prctl(PR_SET_CHILD_SUBREAPER, 1)
+        signal.signal(signal.SIGQUIT, signal.SIG_IGN)
         wake_read, wake_write = os.pipe()
         os.set_blocking(wake_write, False)
         os.set_blocking(wake_read, False)
@@ -120,6 +122,8 @@ class Keeper:
             self.deadline = time.monotonic()
         elif command == TERMINATE:
             self.terminate(self.grace)
+        elif command == SHOW and self.code is None:
+            os.kill(self.child, signal.SIGQUIT)
         elif not command:
             self.orphaned = True
             self.terminate(min(self.grace, self.orphan_grace))
@@ -169,7 +173,8 @@ def _become(argv: Sequence[str]) -> NoReturn:
     try:
         prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))  # the keeper may be killed together with k8sddp
         os.setsid()
-        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        # but SIGQUIT, which stays ignored until the program handles it: without a handler it does nothing to PID 1
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGQUIT}:
             try:
                 signal.signal(number, signal.SIG_DFL)
             except OSError:

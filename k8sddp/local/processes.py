@@ -86,7 +86,7 @@ class PodProcess:
         return self._keeper.pid
 
     def send(self, command: bytes) -> None:
-        """Tell the keeper to end the pod: keeper.TERMINATE or keeper.KILL."""
+        """Tell the keeper to end the pod, or to let it show its stacks: keeper.TERMINATE, KILL or SHOW."""
         with suppress(OSError):  # it has just ended
             self.control.send(command)
 

@@ -63,9 +63,9 @@ def run(
     the states of progress bars too, as lines that end with a carriage return and may be overwritten. The user's volumes
     and what the script writes into its working folder are in `work_dir`/NAME and kept; where an error names a file of
     the code, it is the one in `code_folder`. `tell` hears how far the gang is, in another thread. SIGINT, SIGTERM,
-    SIGHUP and an error of the output stop the pods within their grace period, a second signal at once. Raises
-    LocalError, before anything is started, where this machine cannot run the job, and in the end the error of the
-    output.
+    SIGHUP and an error of the output stop the pods within their grace period, a second signal at once; SIGQUIT lets
+    every worker print its ranks' stacks. Raises LocalError, before anything is started, where this machine cannot run
+    the job, and in the end the error of the output.
     """
     machine = machine or machines.observe()
     checks.system(machine)
@@ -281,6 +281,9 @@ class _Run:
 
     def _on_signal(self) -> None:
         for number in self._watch.read():
+            if number == signals.ASKS:
+                self._send(keeper.SHOW)
+                continue
             if self.interrupted is not None or self.lost is not None:
                 self._send(keeper.KILL)
                 continue

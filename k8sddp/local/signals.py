@@ -1,7 +1,8 @@
-"""Signals that end a run, as readable events instead of exceptions in the middle of something.
+"""Signals to a run, as readable events instead of exceptions in the middle of something.
 
-SIGINT is Ctrl-C, SIGTERM comes from supervisors and CI, SIGHUP from a closed terminal. One that the process was started
-to ignore (nohup, a background job of a script) stays ignored. Outside of the main thread Python cannot watch signals;
+SIGINT is Ctrl-C, SIGTERM comes from supervisors and CI, SIGHUP from a closed terminal: they end a run. SIGQUIT is
+Ctrl-\\ and asks for the ranks' stacks. One that the process was started to ignore (nohup, a background job of a
+script) stays ignored. Outside of the main thread Python cannot watch signals;
 the caller then has none.
 """
 
@@ -14,7 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-WATCHED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ASKS: Final = signal.SIGQUIT
+WATCHED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, ASKS)
 
 
 class Watch:
@@ -36,7 +38,7 @@ class Watch:
 
 @contextmanager
 def watching() -> Iterator[Watch]:
-    """Watch the signals that end a run, and give them back afterwards."""
+    """Watch these signals, and give them back afterwards."""
     reader, writer = socket.socketpair()
     with reader, writer:
         reader.setblocking(False)

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn, Optional
 
 from . import code_zip, driver, leaving, root_cause, routes
 from .contract import finding, node_env
 from .contract import verdict as verdicts
+from .contract.stacks import RankStack
 from .gang import messages
 from .net import http_server, loop
 from .preflight import checks, peers
-from .ranks import descriptors, process_tree, rank_output, stacks
+from .ranks import descriptors, looking, process_tree, rank_output, stacks
 from .ranks.launcher import rank_env
 
 DRAIN_LIMIT = 5.0  # seconds for a slow reader of our stdout at the end
@@ -61,7 +63,7 @@ def main(argv: Optional[Sequence[str]] = None, environ: Optional[Mapping[str, st
         return _refuse(env, sink, None, kind="configuration", detail=str(error))
     try:
         node_driver = _prepare(events, sink, node, words=words, environ=env)
-        events.handle_signals(node_driver.asked_to_stop)
+        events.handle_signals(_answer(node_driver, sink))
         node_driver.start()
         code = events.run()
     except code_zip.CodeZipError as error:
@@ -143,6 +145,23 @@ def _tell(sink: rank_output.Sink, node: node_env.NodeEnv, report: checks.Report)
         sink.say(line)
     if ends:
         raise checks.PreflightError(finding.summary(report.findings))
+
+
+def _answer(node_driver: driver.Driver, sink: rank_output.Sink) -> Callable[[int], None]:
+    """Return what answers a signal: SIGQUIT prints what the ranks of this node do, all others end it."""
+
+    def shown(seen: Sequence[RankStack]) -> None:
+        sink.say("SIGQUIT: %s" % ("what the ranks of this node do" if seen else "no ranks run on this node"))
+        for line in looking.shown(seen):
+            sink.say(line)
+
+    def answer(number: int) -> None:
+        if number == signal.SIGQUIT:
+            sink.teller.guarded("looking at the ranks", node_driver.look)(sink.teller.guarded("their stacks", shown))
+        else:
+            node_driver.asked_to_stop(number)
+
+    return answer
 
 
 def _unpack(node: node_env.NodeEnv) -> str:

@@ -71,6 +71,40 @@ def test_a_signal_stops_the_pods_politely(tmp_path: Path, number: signal.Signals
     assert [] == pods.alive(run.mark)
 
 
+def test_sigquit_reaches_the_programs_of_all_pods_and_ends_none(tmp_path: Path) -> None:
+    """Ctrl-\\ asks every worker for its ranks' stacks."""
+    program = """
+import signal
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGQUIT})
+signal.signal(signal.SIGQUIT, lambda *_: None)
+print("up", flush=True)
+signal.sigwait({signal.SIGQUIT})
+print("asked", flush=True)
+"""
+    seen: list[bytes] = []
+
+    def on_line(data: bytes) -> None:
+        seen.append(data)
+        if b"".join(seen).count(b"up\n") == 2:
+            seen.clear()
+            os.kill(os.getpid(), signal.SIGQUIT)
+
+    run = pods.Run(tmp_path, on_line=on_line)
+    handler = signal.getsignal(signal.SIGQUIT)
+    assert "complete" == run(program, nnodes=2).state
+    assert [b"asked", b"asked", b"up", b"up"] == sorted(run.printed.splitlines())
+    assert [] == run.reported
+    assert signal.getsignal(signal.SIGQUIT) == handler
+
+
+def test_sigquit_does_not_harm_a_program_that_has_no_handler_for_it_yet(tmp_path: Path) -> None:
+    """As for PID 1 of a container: a worker that has just started has none."""
+    program = "import time\nprint('up', flush=True)\ntime.sleep(0.5)\nprint('done', flush=True)\n"
+    run = pods.Run(tmp_path, on_line=lambda data: os.kill(os.getpid(), signal.SIGQUIT) if b"up" in data else None)
+    assert "complete" == run(program).state
+    assert [b"up", b"done"] == run.printed.splitlines()
+
+
 def test_a_second_signal_kills_at_once(tmp_path: Path) -> None:
     """The grace period is not waited for after a second Ctrl-C."""
 

@@ -18,7 +18,7 @@ Callback = Callable[[], None]
 
 ASLEEP = 10.0  # seconds that a round takes longer than it should until the process has been stopped meanwhile
 MAX_WAIT = 60.0  # seconds; only a guard, signals and descriptors wake the loop at once
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
 class Timer:
@@ -88,7 +88,7 @@ class Loop:
         self._children.pop(pid, None)
 
     def handle_signals(self, callback: Callable[[int], None]) -> None:
-        """Take over SIGTERM, SIGINT and SIGHUP (all given to `callback`) and SIGCHLD (reaping)."""
+        """Take over SIGNALS (all given to `callback`) and SIGCHLD (reaping)."""
         self._on_signal = callback
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         for signum in (*SIGNALS, signal.SIGCHLD):

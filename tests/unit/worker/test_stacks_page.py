@@ -145,12 +145,31 @@ def test_a_gang_is_seen_in_moments_whatever_its_ranks_do(tmp_path: Path) -> None
         assert [143, 143] == gang.wait()
 
 
+def test_a_worker_that_gets_sigquit_prints_what_its_ranks_do_and_goes_on(tmp_path: Path) -> None:
+    """As often as it is asked; the line of the program stands below the frame."""
+    with workers.Gang(tmp_path, TRAIN, nproc_per_node="3", launcher="direct").start() as gang:
+        pod = gang.pods[0]
+        for rank in range(3):
+            pod.wait_for(f"[rank {rank}] up")
+        workers.wait_until(lambda: "stopped" in gang.get("/stacks", 0)[1])
+        for count in (1, 2):
+            pod.send(signal.SIGQUIT)
+            workers.wait_until(lambda count=count: count == pod.log.count("is stopped"), lambda: pod.log)  # type: ignore[misc]
+        assert 2 == pod.log.count("[k8sddp] SIGQUIT: what the ranks of this node do")
+        assert f"[k8sddp]   {tmp_path}/train.py:12 in holding_the_gil\n[k8sddp]       sleep(100)\n" in pod.log
+        assert (200, "training") == gang.get("/readyz", 0)
+        pod.send(signal.SIGTERM)
+        assert [143] == gang.wait()
+
+
 def test_a_node_without_ranks_says_so(tmp_path: Path) -> None:
     """It waits for the others, and no one is looked at."""
     with workers.Gang(tmp_path, workers.WAIT_FOR_EVER, nnodes=2).start(1) as gang:
         gang.wait_ready(1, "looking for node 0")
         assert (200, "node 1 of 2, pod digits-1: no ranks run (joining)") == gang.get("/stacks", 1)
         assert [] == json.loads(gang.get("/stacks?format=json", 1)[1])["stacks"]
+        gang.pods[0].send(signal.SIGQUIT)
+        gang.pods[0].wait_for("SIGQUIT: no ranks run on this node")
 
 
 def test_the_worker_and_what_it_starts_ignore_the_signals_until_a_rank_is_ready(tmp_path: Path) -> None:
