@@ -121,6 +121,23 @@ def test_a_consequence_is_told_as_one_however_the_process_ends(
     assert code == told.get("exit_code", 1)
 
 
+def test_a_consequence_that_our_own_frame_calls_is_one_too(tmp_path: Path) -> None:
+    """Work.wait is C++: the innermost Python frame is then the one that watches it."""
+    words = """
+import ctypes, functools, sys
+gone = b"[/src/gloo/transport/tcp/pair.cc:561] Connection closed by peer"
+native = functools.partial(ctypes.pythonapi.PyErr_SetString, ctypes.py_object(RuntimeError), gone)
+watched = sys.modules["k8sddp_calls"]._function(sys.modules["k8sddp_page"].counter, native, 1)
+watched()
+"""
+    with Ranks(tmp_path / "ranks") as ranks:
+        (ranks.folder / "rank-3.page").write_bytes(bytes(k8sddp_words.SIZE))
+        run(words, ranks.env)
+        told = ranks.events()[-1]
+    assert ("exception", "peer") == (told["event"], told["origin"])
+    assert "k8sddp_calls" in str(told["traceback"])
+
+
 @pytest.mark.parametrize(
     ("ending", "code"),
     [
@@ -235,6 +252,29 @@ def test_a_ranks_next_process_counts_anew(tmp_path: Path) -> None:
         for _ in range(2):
             assert "" == run(words, {**ranks.spawn_env, "K8SDDP_LAUNCHER_PID": "1"}).stderr
         assert "[]\n" * 2 == ranks.output()
+
+
+def test_a_spawned_rank_is_watched_where_a_name_was_copied_before_it_joined(tmp_path: Path) -> None:
+    """torch.distributed copies the names of distributed_c10d when it is imported, long before there is a rank."""
+    package = tmp_path / "torch" / "distributed"
+    package.mkdir(parents=True)
+    (package.parent / "__init__.py").write_text("__version__ = '2.15.0'")
+    (package / "__init__.py").write_text("from .distributed_c10d import *")
+    names = ("init_process_group", "destroy_process_group", "all_reduce")
+    (package / "distributed_c10d.py").write_text(
+        "\n".join(f"def {name}(): return '{name}'" for name in names)
+        + "\ndef get_rank(): return 3\ndef get_world_size(): return 4\ndef get_backend(): return 'gloo'\n"
+    )
+    words = (
+        "import os, sys; from torch.distributed import all_reduce, init_process_group; all_reduce();"
+        "init_process_group(); all_reduce(); words = sys.modules['k8sddp_words'];"
+        "page = sys.modules['k8sddp_page'].counter.page; print(page[words.COLLECTIVES], page[words.GROUP], flush=True);"
+        "os._exit(0)"
+    )
+    with Ranks(tmp_path / "ranks") as ranks:
+        (ranks.folder / "rank-3.page").write_bytes(bytes(k8sddp_words.SIZE))
+        assert "" == run(words, {**ranks.spawn_env, "K8SDDP_LAUNCHER_PID": "1"}, path=str(tmp_path)).stderr
+        assert f"1 {k8sddp_words.JOINED}\n" == ranks.output()
 
 
 @pytest.mark.parametrize("name", ["error_pid", "pid"])
