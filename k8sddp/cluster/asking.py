@@ -29,10 +29,14 @@ ABREAST: Final = 64  # questions under way; frozen pods hold up the others of a 
 
 
 class Asker:
-    """Asks about the jobs of one cluster, and no more once it was told that it may not."""
+    """Asks about the jobs of one cluster, and no more once it was told that it may not.
+
+    Who was answered before may ask: an API server that has just started knows nobody's roles for a moment.
+    """
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
+        self._was_answered = False
         self.forbidden = False
 
     def ask_all(self, jobs: Mapping[str, Sequence[Manifest]]) -> dict[str, Progress]:
@@ -67,9 +71,11 @@ class Asker:
         if pod is None or self.forbidden or pod_facts.is_deleting(pod) or pod_facts.started_at(pod) is None:
             return None
         try:
-            return progress.parse(pod_http.get(self._cluster, pod, "/status", query=query, limit=limit or LIMIT))
+            answer = pod_http.get(self._cluster, pod, "/status", query=query, limit=limit or LIMIT)
+            self._was_answered = True
+            return progress.parse(answer)
         except errors.ForbiddenError:
-            self.forbidden = True
+            self.forbidden = not self._was_answered
         except errors.ClusterError:
             pass  # it has just ended, is frozen, or is of another version
         return None

@@ -59,6 +59,20 @@ def test_who_may_not_use_the_proxy_is_not_told_and_asks_no_more(
     assert 1 == len(asked(fake))
 
 
+def test_who_was_answered_once_is_not_shut_out_by_an_api_server_that_has_just_started(
+    gang: tuple[FakeCluster, cluster.Cluster, str],
+) -> None:
+    """It refuses everybody until it has read the roles: the live line had no figures any more from then on."""
+    fake, connection, _ = gang
+    asker = cluster.Asker(connection)
+    assert ask(fake, connection, asker) is not None
+    fake.forbidden.add(("get", "pods/proxy"))
+    assert ask(fake, connection, asker) is None
+    fake.forbidden.clear()
+    assert ask(fake, connection, asker) is not None
+    assert not asker.forbidden
+
+
 @pytest.mark.parametrize(
     "fault",
     [
