@@ -301,7 +301,8 @@ class Follower:
             self._reading.add(uid)
             _start(lambda: self._copy(name, uid))
 
-    def _remark(self, sentence: str) -> None:
+    def remark(self, sentence: str) -> None:
+        """Let a sentence be told by the thread that prints; any thread may ask for it."""
         self._inbox.put(_Remark(sentence))
 
     def _copy(self, pod: str, uid: str) -> None:
@@ -311,7 +312,7 @@ class Follower:
             options: dict[str, Any] = {
                 **self._begin._asdict(),
                 "stamps": self._stamps is not None,
-                "tell": self._remark,
+                "tell": self.remark,
             }
             for line in cluster.logs(self._connection, pod, follow=True, **options):
                 self._inbox.put(line)

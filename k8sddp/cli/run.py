@@ -23,6 +23,7 @@ from k8sddp.cli import (
     rank_lines,
     remarks,
     screen,
+    stacks,
     stamps,
     standing,
     target,
@@ -140,7 +141,7 @@ def _on_the_cluster(
     again = chosen.command(f"logs {name} -f")
     try:
         with standing.Standing() as live:
-            status = following.Follower(
+            follower = following.Follower(
                 connection,
                 name,
                 emit=emit,
@@ -149,7 +150,9 @@ def _on_the_cluster(
                 stamps=clock,
                 replace=replace_pods,
                 standing=live,
-            ).follow([0])
+            )
+            with stacks.on_request(connection, name, tell=follower.remark):
+                status = follower.follow([0])
     except KeyboardInterrupt:
         screen.note(f"detached; {name} runs on")
         screen.hint(f"come back with: {chosen.command(f'logs {name} -f')}")

@@ -7,8 +7,12 @@ stderr; the command fails only where nobody could be.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+import queue
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -57,7 +61,50 @@ def command(name: str, rank: int | None, output: str | None, at: target.Target) 
         screen.out(json.dumps(_record(name, told), indent=2))
     else:
         screen.out(stack_text.text(told.seen, source=code_lines.of_job(connection, job)))
-    _tell_silent(told.silent, shape)
+    for line in _missing(told.silent, shape):
+        screen.note(line)
+
+
+@contextlib.contextmanager
+def on_request(connection: cluster.Cluster, name: str, *, tell: Callable[[str], None]) -> Iterator[None]:
+    """While the block runs, tell what every rank does whenever SIGQUIT (Ctrl-\\) comes; another thread tells it.
+
+    A caller that ignores the signal, or is not in the main thread, goes without.
+    """
+    before = signal.getsignal(signal.SIGQUIT)
+    if before is signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    wishes: queue.SimpleQueue[bool] = queue.SimpleQueue()
+
+    def work() -> None:
+        while wishes.get():
+            try:
+                for paragraph in _paragraphs(connection, name):
+                    tell(paragraph)
+            except errors.K8sddpError as fault:
+                tell(str(fault))
+
+    threading.Thread(target=work, daemon=True).start()
+    signal.signal(signal.SIGQUIT, lambda *_: wishes.put(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGQUIT, before if before is not None else signal.SIG_DFL)
+        wishes.put(False)
+
+
+def _paragraphs(connection: cluster.Cluster, name: str) -> list[str]:
+    """Return what every rank does, and who is missing."""
+    snapshot = jobs.find(connection, name)
+    job = snapshot.indexed_job(name)
+    assert job is not None
+    shape = jobs.shape(job)
+    told = _asked(connection, snapshot, range(shape.nnodes), rank=None)
+    if not told.seen:
+        raise _none(told, jobs.status(snapshot, name))
+    text = stack_text.text(told.seen, source=code_lines.of_job(connection, job))
+    return [*text.split("\n\n"), *_missing(told.silent, shape)]
 
 
 def _asked(connection: cluster.Cluster, snapshot: plan.Snapshot, nodes: Sequence[int], *, rank: int | None) -> Told:
@@ -108,9 +155,7 @@ def _none(told: Told, status: plan.JobStatus) -> errors.K8sddpError:
     return errors.K8sddpError(f"no rank of {status.name} can be seen: {why}")
 
 
-def _tell_silent(silent: Mapping[int, str], shape: jobs.Shape) -> None:
-    """Say which nodes could not be asked, and why."""
-    for node in list(silent)[:MAX_WHY]:
-        screen.note(f"node {node} (ranks {shape.ranks(node)}) is missing: {silent[node]}")
-    if len(silent) > MAX_WHY:
-        screen.note(f"{len(silent) - MAX_WHY} more nodes are missing")
+def _missing(silent: Mapping[int, str], shape: jobs.Shape) -> list[str]:
+    """Return which nodes could not be asked, and why."""
+    lines = [f"node {node} (ranks {shape.ranks(node)}) is missing: {silent[node]}" for node in list(silent)[:MAX_WHY]]
+    return lines + ([f"{len(silent) - MAX_WHY} more nodes are missing"] if len(silent) > MAX_WHY else [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from typing import Any
 
 from k8sddp.worker.contract import stacks
@@ -84,6 +85,23 @@ def test_stacks_names_who_could_not_be_asked_and_fails_only_where_nobody_could(u
     assert user.refused("stacks", "digits").startswith(
         "no rank of digits can be seen: user 'jane' may not get pods/proxy in namespace research; ask"
     )
+
+
+def test_run_shows_the_stacks_when_it_is_asked_by_sigquit_and_goes_on(user: User) -> None:
+    """Ctrl-\\ as in run --local; here the workers are asked through the API server."""
+    train(user)
+    with user.starts("run", "job.yaml") as process:
+        assert process.stderr is not None
+        assert process.stdout is not None
+        user.fake.write_log(user.pods()[0], b"[rank 0] up")
+        assert "up\n" == process.stdout.readline()
+        for _ in range(2):
+            process.send_signal(signal.SIGQUIT)
+            lines = iter(process.stderr.readline, "")
+            assert "  is stopped\n" == next(line for line in lines if "is stopped" in line)
+            assert any("torch/autograd/graph.py:800" in line for line in lines)
+        process.send_signal(signal.SIGINT)
+        assert 130 == process.wait(60)
 
 
 def test_stacks_of_a_job_that_does_not_run_says_why(user: User) -> None:
