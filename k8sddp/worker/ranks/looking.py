@@ -15,10 +15,11 @@ from k8sddp.worker.contract import stacks
 from k8sddp.worker.gang import hanging, looks, messages
 from k8sddp.worker.net import loop, telling
 
+from .sources import line as source
+
 MAX_LINES = 64  # of one stack: its innermost frames
 MAX_STACKS = 16  # different ones, printed at once
 QUIET = 60.0  # seconds until all are printed again
-MAX_FILE = 4 * 1024 * 1024  # bytes of a script that are read for one line of it
 UNKNOWN = "?"  # state of a process that nobody knows
 
 Look = Callable[[Callable[[tuple[stacks.RankStack, ...]], None]], object]
@@ -84,19 +85,6 @@ def shown(found: Sequence[stacks.RankStack]) -> list[str]:
     if len(groups) > MAX_STACKS:
         lines.append("and %d more stacks: k8sddp stacks shows them all" % (len(groups) - MAX_STACKS))
     return lines
-
-
-def source(pid: int, frame: stacks.Frame) -> str:
-    """Return the line of the program at which a frame stands, empty where it cannot be read."""
-    if not frame.line or frame.file.startswith("<"):
-        return ""
-    try:
-        with open(os.path.join("/proc/%d/cwd" % pid, frame.file), "rb") as file:
-            lines = file.read(MAX_FILE).split(b"\n", frame.line)
-    except (OSError, ValueError):  # gone with its process, not for us, or no path at all
-        return ""
-    text = lines[frame.line - 1] if len(lines) >= frame.line else b""
-    return text.decode("utf-8", "replace").strip()
 
 
 def written(pid: int) -> int:
