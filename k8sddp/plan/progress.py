@@ -71,6 +71,7 @@ class Progress:
     ranks: tuple[Rank, ...] = ()
     history: tuple[str, ...] = ()  # how earlier attempts ended, one sentence each
     gang: Pace | None = None  # of all ranks, where node 0 knows it
+    hang: str = ""  # who holds up the others, where node 0 has found out
 
     @property
     def pace(self) -> Pace:
@@ -81,6 +82,7 @@ class Progress:
     def sentence(self) -> str:
         """Return what runs: the attempt, and how far node 0's ranks are."""
         what = self._ranks() if self.trains else _STATES.get(self.state, self.state)
+        what = f"{what}; {self.hang}" if self.hang and self.trains else what
         return f"attempt {self.attempt}, {what}" if self.attempt is not None else what
 
     @property
@@ -150,7 +152,20 @@ def parse(text: str | bytes) -> Progress | None:
         ranks=ranks,
         history=history(found.get("history")),
         gang=paces.parse(found.get("progress"), found.get("stragglers")),
+        hang=_hang(found.get("hang")),
     )
+
+
+def _hang(record: object) -> str:
+    """Return who holds up the others, empty where nobody is known to."""
+    if not isinstance(record, Mapping) or not isinstance(record.get("ranks"), list):
+        return ""
+    ranks = [rank for rank in record["ranks"] if whole(rank) is not None]
+    who = f"rank {ranks[0]} holds" if ranks else "some rank holds"
+    if len(ranks) > 1:
+        who = f"rank {ranks[0]} and {len(ranks) - 1} more hold"
+    still = ", and still works" if record.get("works") is True else ""
+    return f"{who} up the others{still}: node 0's log says where it is"
 
 
 def history(entries: object) -> tuple[str, ...]:
