@@ -14,7 +14,7 @@ from tests.unit.worker import workers
 LIMIT = 5  # restart.hangTimeout, seconds
 PATIENCE = 200.0  # seconds; only reached by a test that fails
 
-# Rank 1 does what the first argument says when it has made two steps; the other ranks go on.
+# read(2) goes on after a signal, sleep(3) does not. Rank 1 does what the first argument says when it has made two steps; the other ranks go on.
 SCRIPT = """
 import ctypes, os, signal, sys, time
 import torch, torch.distributed as dist
@@ -36,7 +36,7 @@ def sleep():
 
 def gil():
     ends = os.pipe()
-    ctypes.PyDLL(None).read(ends[0], bytes(1), 1)  # unlike sleep(3) it goes on after a signal
+    ctypes.PyDLL(None).read(ends[0], bytes(1), 1)
 
 def mismatch():
     dist.barrier()

@@ -65,8 +65,8 @@ def seen_of(stack: stacks.RankStack) -> looks.Seen:
         waits=stack.waits,
         stack=stack.signature[: looks.MAX_STACK],
         written=written(stack.pid),
-        where=_plain(str(frame._replace(file=_short(stack.pid, frame.file))), looks.MAX_WHERE) if frame else "",
-        source=_plain(source(stack.pid, frame), looks.MAX_SOURCE) if frame else "",
+        where=_end(str(frame._replace(file=_short(stack.pid, frame.file)))) if frame else "",
+        source=_beginning(source(stack.pid, frame)) if frame else "",
     )
 
 
@@ -106,7 +106,17 @@ def _short(pid: int, path: str) -> str:
     return path[len(base) + 1 :] if base != "/" and path.startswith(base + "/") else path
 
 
-def _plain(text: str, limit: int) -> str:
-    """Return text that may stand in a sentence: one line, at most so long, its end where that is a place."""
-    line = "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
-    return line if len(line) <= limit else "..." + line[3 - limit :]
+def _end(place: str) -> str:
+    """Return a place on one line, at most as long as it may be: its end says most."""
+    line = _plain(place)
+    return line if len(line) <= looks.MAX_WHERE else "..." + line[3 - looks.MAX_WHERE :]
+
+
+def _beginning(text: str) -> str:
+    """Return a line of the program, at most as long as it may be."""
+    line = _plain(text)
+    return line if len(line) <= looks.MAX_SOURCE else line[: looks.MAX_SOURCE - 3] + "..."
+
+
+def _plain(text: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))

@@ -71,6 +71,19 @@ def test_a_source_that_cannot_be_read_leaves_the_place_alone() -> None:
     assert looks.UNKNOWN == looking.written(2**22 + 1)
 
 
+def test_a_long_place_keeps_its_end_and_a_long_line_its_beginning(tmp_path: Path) -> None:
+    """Function and line number; what the line does."""
+    path = tmp_path / ("a" * 200 + ".py")
+    path.write_text("first(" + "x" * 200 + ")\n")
+    frame = Frame(str(path), 1, "load")
+    (seen,) = Spoken([make_stack(0, frames=(frame,), user_frame=frame)]).take()
+    assert (looks.MAX_WHERE, looks.MAX_SOURCE) == (len(seen.where), len(seen.source))
+    assert seen.where.startswith("...a")
+    assert seen.where.endswith("a.py:1 in load")
+    assert seen.source.startswith("first(xx")
+    assert seen.source.endswith("x...")
+
+
 def test_stacks_are_shown_once_each_and_those_that_wait_last() -> None:
     """Bounded, the innermost frame last with its line; not again for a minute."""
     stacks = [make_stack(rank, waits=True, signature="wait") for rank in range(3)] + [make_stack(3)]
