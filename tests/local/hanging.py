@@ -14,7 +14,8 @@ from tests.unit.worker import workers
 LIMIT = 5  # restart.hangTimeout, seconds
 PATIENCE = 200.0  # seconds; only reached by a test that fails
 
-# read(2) goes on after a signal, sleep(3) does not. Rank 1 does what the first argument says when it has made two steps; the other ranks go on.
+# read(2) goes on after a signal, sleep(3) does not.
+# Rank 1 does what the first argument says when it has made two steps; the other ranks go on.
 SCRIPT = """
 import ctypes, os, signal, sys, time
 import torch, torch.distributed as dist

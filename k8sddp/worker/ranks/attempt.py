@@ -19,7 +19,20 @@ from k8sddp.worker.contract.stacks import RankStack
 from k8sddp.worker.gang import messages
 from k8sddp.worker.net import loop
 
-from . import channels, launcher, looking, pidfds, process_tree, rank_output, rank_page, reports, shm, stacks, stopping
+from . import (
+    channels,
+    flight_records,
+    launcher,
+    looking,
+    pidfds,
+    process_tree,
+    rank_output,
+    rank_page,
+    reports,
+    shm,
+    stacks,
+    stopping,
+)
 from .launcher import rank_env
 
 
@@ -53,13 +66,14 @@ class NodeAttempt:
         self._waiting: list[Callable[[tuple[int, ...]], None]] = []  # who wants to hear that it has ended
         self._killing = False
         self._ended: Optional[tuple[int, ...]] = None  # the pids that would not die
+        self._number = 0  # of the attempt
 
     def start(self, attempt: messages.Attempt, words: tuple[str, ...], *, place: rank_env.Place) -> None:
         """Make the pipes and start the launcher.
 
         Raises OSError when that is not possible.
         """
-        node = self._node
+        node, self._number = self._node, attempt.number
         first = node.node_rank * node.nproc_per_node
         ranks = range(first, first + node.nproc_per_node)
         write = self._files.open(node.node_rank, ranks, on_event=self._reports.read)
@@ -139,6 +153,7 @@ class NodeAttempt:
         process_tree.end(self._events, self._close, spare=self._memory.shared)
 
     def _close(self, sweep: process_tree.Sweep) -> None:
+        self._sink.teller.guarded("keeping torch's flight records", self._keep_flight_records)()
         self._files.close()
         self._others.close()
         for pid in self._reports.pids:
@@ -151,6 +166,11 @@ class NodeAttempt:
         waiting, self._waiting = self._waiting, []
         for done in waiting:
             done(sweep.left)
+
+    def _keep_flight_records(self) -> None:
+        ranks, scratch = self._files.ranks, self._node.scratch_dir
+        for line in flight_records.keep(self._files.folder, scratch, ranks, self._number):
+            self._sink.say(line)
 
     def _clear_memory(self, sweep: process_tree.Sweep) -> None:
         swept = self._memory.sweep({*sweep.seen, *self._reports.pids} - set(sweep.left))

@@ -30,9 +30,9 @@ class Channels:
     def __init__(self, events: loop.Loop, sink: rank_output.Sink, folder: str) -> None:
         self._events = events
         self._sink = sink
-        self._folder = folder
+        self.folder = folder
         self._base = 0
-        self._ranks = range(0)
+        self.ranks = range(0)
         self._sources: dict[Optional[int], rank_output.Source] = {}  # by rank; None: the launcher's own output
         self._pages: dict[int, int] = {}  # by rank: the descriptor of its page
         self._reported: dict[int, reported.Reported] = {}  # by rank
@@ -44,13 +44,13 @@ class Channels:
 
         `on_event` is called whenever `records` has something. Raises OSError.
         """
-        os.mkdir(self._folder, 0o700)
+        os.mkdir(self.folder, 0o700)
         self._base = ranks.start
-        self._ranks = ranks
+        self.ranks = ranks
         for rank in ranks:
             fd = _fifo(self._output(rank))
             self._sources[rank] = rank_output.Source(self._events, self._sink, fd, prefix="[rank %d] " % rank)
-        self._event_fd = _fifo(os.path.join(self._folder, EVENTS))
+        self._event_fd = _fifo(os.path.join(self.folder, EVENTS))
         self._events.watch(self._event_fd, read=on_event)
         read, write = os.pipe()
         self._sources[None] = rank_output.Source(self._events, self._sink, read, prefix="[node %d] " % node_rank)
@@ -68,7 +68,7 @@ class Channels:
         """
         for name, change in ((ASKED, os.mkdir), (SAVING, os.mkdir if saving else os.rmdir)):
             with contextlib.suppress(OSError):
-                change(os.path.join(self._folder, name))
+                change(os.path.join(self.folder, name))
 
     def records(self) -> Iterator[Mapping[str, object]]:
         """Yield the events that have come; what is no flat JSON object was written by a script and is left out."""
@@ -90,13 +90,13 @@ class Channels:
     def progress(self) -> tuple[rank_page.Progress, ...]:
         """Return how far each rank of this node has come."""
         now = self._events.now()
-        found = (rank_page.read(self._pages.get(rank, -1), rank, now=now) for rank in self._ranks)
+        found = (rank_page.read(self._pages.get(rank, -1), rank, now=now) for rank in self.ranks)
         told = self._reported
         return tuple(told[one.rank].added_to(one) if one.rank in told else one for one in found)
 
     def keep_report(self, rank: int, report: reported.Reported) -> None:
         """Keep the newest word of a rank's script, for `progress`."""
-        if rank in self._ranks:
+        if rank in self.ranks:
             self._reported[rank] = report
 
     def step(self, rank: Optional[int]) -> Optional[int]:
@@ -105,7 +105,7 @@ class Channels:
 
     def stack_path(self, rank: int) -> str:
         """Return the file into which `rank` writes its stack when it is asked."""
-        return os.path.join(self._folder, "rank-%d.stack" % rank)
+        return os.path.join(self.folder, "rank-%d.stack" % rank)
 
     def tail(self, rank: Optional[int]) -> Optional[str]:
         """Return the last lines that `rank` (None: the launcher) has written."""
@@ -117,7 +117,7 @@ class Channels:
 
     def written(self, rank: int) -> Mapping[str, object]:
         """Return what torch's @record has written about a rank that is not torchrun's, in the shape of an event."""
-        path = os.path.join(self._folder, direct.ERROR_FILE % (rank - self._base))
+        path = os.path.join(self.folder, direct.ERROR_FILE % (rank - self._base))
         try:
             with open(path, "rb") as file:
                 message = json.loads(file.read(MAX_ERROR))["message"]
@@ -138,28 +138,28 @@ class Channels:
             self._events.watch(self._event_fd)
             os.close(self._event_fd)
             self._event_fd = -1
-        self._sink.teller.guarded("removing %s" % self._folder, self._remove_folder)()
+        self._sink.teller.guarded("removing %s" % self.folder, self._remove_folder)()
 
     def _remove_folder(self) -> None:
         import shutil  # 10 ms that the start need not pay
 
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _make_pages(self) -> None:
         """Make the page of each rank; a rank whose page cannot be had goes on uncounted."""
-        for rank in self._ranks:
+        for rank in self.ranks:
             try:
                 os.close(os.open(self.stack_path(rank), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
-                self._pages[rank] = rank_page.create(os.path.join(self._folder, "rank-%d.page" % rank))
+                self._pages[rank] = rank_page.create(os.path.join(self.folder, "rank-%d.page" % rank))
             except OSError as error:
                 self._sink.say(
                     "steps of rank %d and those after it are not counted: no page in %s (%s)"
-                    % (rank, self._folder, (error.strerror or str(error)).lower())
+                    % (rank, self.folder, (error.strerror or str(error)).lower())
                 )
                 return
 
     def _output(self, rank: int) -> str:
-        return os.path.join(self._folder, "rank-%d.out" % rank)
+        return os.path.join(self.folder, "rank-%d.out" % rank)
 
 
 def _fifo(path: str) -> int:

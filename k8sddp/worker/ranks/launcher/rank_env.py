@@ -15,6 +15,7 @@ from typing import NamedTuple, Optional
 
 from k8sddp.worker.contract import node_env
 from k8sddp.worker.gang import messages
+from k8sddp.worker.ranks import flight_records
 
 SIOCGIFADDR = 0x8915  # linux/sockios.h: an interface's IPv4 address
 USER = "k8sddp"  # getpass.getuser() raises for a uid without an entry in /etc/passwd and without USER
@@ -54,6 +55,8 @@ def build(node: node_env.NodeEnv, attempt: messages.Attempt, place: Place) -> di
         env["HOME"] = node.scratch_dir
     if node.cpus:
         env.setdefault("OMP_NUM_THREADS", str(max(1, int(node.cpus) // node.nproc_per_node)))
+    if not any(name in env for name in flight_records.NAMES):
+        env[flight_records.NAMES[0]] = os.path.join(place.rank_dir, flight_records.PREFIX)
     interface = interface_of(node.pod_ip)
     if interface:
         env.setdefault("GLOO_SOCKET_IFNAME", interface)
