@@ -75,7 +75,7 @@ def test_no_peer_is_visited_where_the_job_does_not_want_it(tmp_path: Path) -> No
 
 
 def test_a_clock_that_is_off_is_a_warning(tmp_path: Path) -> None:
-    """Measured against node 0's, whose answer is made older here by a module that shadows nothing else."""
+    """Measured against node 0's; the node's own is set back by a module that Python itself imports."""
     late = tmp_path / "late"
     late.mkdir()
     (late / "sitecustomize.py").write_text("import time\nreal = time.time\ntime.time = lambda: real() - 60\n")
@@ -84,8 +84,11 @@ def test_a_clock_that_is_off_is_a_warning(tmp_path: Path) -> None:
         gang.start(1, PYTHONPATH=path)
         assert [0, 0] == gang.wait()
     (line,) = [line for line in gang.pods[0].log.splitlines() if "clock" in line]
-    expected = "[k8sddp] preflight of node 1 (pod digits-1): warning: clock: the clock is 60.0 s behind node 0's"
-    assert line.startswith(expected)
+    said = re.match(
+        r"\[k8sddp\] preflight of node 1 \(pod digits-1\): warning: clock: the clock is ([\d.]+) s behind", line
+    )
+    assert said is not None, line
+    assert abs(float(said[1]) - 60) < 5  # half of a round trip of two processes that share a busy machine
     assert line in gang.pods[1].log
 
 
