@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import contextlib
 import fcntl
 import os
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from tests.unit.cli.terminals import Terminal
 
 COLUMNS = 200
+FULL = 4000  # bytes that a pseudo-terminal holds for its reader, at least
 
 
 class Screen:
@@ -45,6 +47,12 @@ class Screen:
                 self.seen += data
                 return True
         return False
+
+    def is_full(self) -> bool:
+        """Return whether what is written waits: as much as a terminal holds, and nobody reads it."""
+        count = array.array("i", [0])
+        fcntl.ioctl(self._shown, termios.FIONREAD, count)
+        return count[0] >= FULL
 
     def until(self, sign: re.Pattern[bytes]) -> None:
         """Read until this is shown."""

@@ -87,6 +87,30 @@ def test_a_wait_that_is_wrong_is_said_in_full_besides(user: User) -> None:
     assert 1 == len([row for row in rows if "quota" in row])
 
 
+def test_the_log_in_a_file_is_the_ranks_alone_and_the_line_is_on_the_terminal(user: User) -> None:
+    """`run job.yaml > log`: the line stays below what is said on stderr, and nothing of it reaches the file."""
+    env = {**environment(), **user.env, "NO_COLOR": "1"}
+    command = [program.SCRIPTS / "k8sddp", "run", "job.yaml"]
+    with (
+        terminal() as (screen, written),
+        (user.folder / "log").open("wb") as log,
+        subprocess.Popen(command, cwd=user.folder, env=env, stdout=log, stderr=written) as process,
+    ):
+        screen.close_ours()
+        screen.until(re.compile(rb"waiting "))
+        user.trains()
+        screen.until(re.compile(rb"step 12/48"))
+        first, _ = user.pods()
+        user.fake.write_log(first, b"[rank 0] line", b"[k8sddp] remark")
+        screen.until(re.compile(rb"remark"))
+        user.fake.end_container(first, 0)
+        rows = screen.rest()
+        assert 0 == process.wait(20)
+    assert b"line\n" == (user.folder / "log").read_bytes()
+    assert "[k8sddp] remark" in rows
+    assert not [row for row in rows if "step 12" in row or "waiting" in row]
+
+
 def test_who_may_not_ask_is_told_once_and_the_rest_works(user: User) -> None:
     """The role `view` and an `apply` by somebody else, say: no figures, and the log all the same."""
     user.fake.forbidden.add(("get", "pods/proxy"))

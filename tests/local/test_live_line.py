@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,18 @@ def test_a_terminal_that_shrinks_loses_no_line(tmp_path: Path) -> None:
     narrow = "attempt 0  …"
     assert narrow in drawn
     assert {narrow} == set(drawn[drawn.index(narrow) :])  # those before were under way
+
+
+def test_a_terminal_that_is_stopped_does_not_hold_the_end_up(tmp_path: Path) -> None:
+    """Ctrl-S: nothing can be written any more, rows neither, and SIGTERM ends every rank all the same."""
+    run = Started(tmp_path, "while True: print('x' * 1000, flush=True)")
+    with terminal() as (screen, written), run.process(written, stderr=written, env=environment()) as process:
+        screen.close_ours()
+        screen.until(re.compile(rb"x{1000}"))
+        pods.until(screen.is_full, seconds=60)
+        process.send_signal(signal.SIGTERM)
+        assert 143 == process.wait(60)
+    assert [] == pods.alive(run.mark)
 
 
 @pytest.mark.parametrize("changed", [{"TERM": "dumb"}, {"CI": "true"}], ids=["a dumb terminal", "CI"])
