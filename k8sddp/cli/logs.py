@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import click
 
 from k8sddp import errors
-from k8sddp.cli import following, jobs, rank_lines, screen, stamps, target, usage
+from k8sddp.cli import jobs, rank_lines, screen, stamps, target, usage
 
 if TYPE_CHECKING:
     from k8sddp import cluster, plan
+    from k8sddp.cli import following
 
 EXAMPLES = (
     usage.Example("follow rank 0 of a job", "logs digits -f"),
@@ -50,6 +51,8 @@ def command(
     at: target.Target,
 ) -> None:
     """Show what the ranks print."""
+    from k8sddp.cli import following
+
     if sum((rank is not None, node is not None, everything)) > 1:
         raise errors.UsageError("--rank, --node and --all exclude each other; give one")
     connection = at.connect()
@@ -96,6 +99,7 @@ def _print(
     begin: following.Begin,
 ) -> None:
     from k8sddp import cluster
+    from k8sddp.cli import following
     from k8sddp.plan import pods
 
     newest = pods.newest_by_index(snapshot.pods)

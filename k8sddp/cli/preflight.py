@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from k8sddp import constants, errors
-from k8sddp.cli import apply, delete, following, job_file, screen, target, usage
+from k8sddp.cli import apply, delete, job_file, screen, target, usage
 from k8sddp.worker.contract import exit_codes, finding
 
 if TYPE_CHECKING:
@@ -147,6 +147,8 @@ def _removed(folder: Path, own: Path) -> Iterator[None]:
 
 
 def _on_the_cluster(loaded: job_file.Loaded, chosen: target.Target, *, limit: float) -> int:
+    from k8sddp.cli import following
+
     chosen = chosen.for_job(loaded.source, loaded.job.namespace)
     screen.note(loaded.summary())
     connection = chosen.connect()

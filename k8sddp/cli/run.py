@@ -14,21 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from k8sddp import errors
-from k8sddp.cli import (
-    apply,
-    following,
-    job_file,
-    jobs,
-    logs,
-    rank_lines,
-    remarks,
-    screen,
-    stacks,
-    stamps,
-    standing,
-    target,
-    usage,
-)
+from k8sddp.cli import apply, job_file, jobs, logs, rank_lines, remarks, screen, stacks, stamps, target, usage
 
 if TYPE_CHECKING:
     from k8sddp import cluster, plan
@@ -130,6 +116,8 @@ def _on_this_machine(loaded: job_file.Loaded, work_dir: str, wanted: Sequence[st
 def _on_the_cluster(
     loaded: job_file.Loaded, chosen: target.Target, *, replace: bool, replace_pods: bool, timestamps: bool
 ) -> int:
+    from k8sddp.cli import following, standing
+
     name = loaded.job.name
     chosen = chosen.for_job(loaded.source, loaded.job.namespace)
     screen.note(loaded.summary())

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from k8sddp import errors
-from k8sddp.cli import code_lines, jobs, screen, stack_text, target, usage
+from k8sddp.cli import jobs, screen, target, usage
 from k8sddp.worker.contract import stacks
 from k8sddp.worker.contract.stacks import RankStack
 
 if TYPE_CHECKING:
     from k8sddp import cluster, plan
+    from k8sddp.manifest import Manifest
 
 EXAMPLES = (
     usage.Example("what all ranks do, the odd ones out first", "stacks digits"),
@@ -60,7 +61,7 @@ def command(name: str, rank: int | None, output: str | None, at: target.Target) 
     if output == "json":
         screen.out(json.dumps(_record(name, told), indent=2))
     else:
-        screen.out(stack_text.text(told.seen, source=code_lines.of_job(connection, job)))
+        screen.out(_text(connection, job, told))
     for line in _missing(told.silent, shape):
         screen.note(line)
 
@@ -103,8 +104,13 @@ def _paragraphs(connection: cluster.Cluster, name: str) -> list[str]:
     told = _asked(connection, snapshot, range(shape.nnodes), rank=None)
     if not told.seen:
         raise _none(told, jobs.status(snapshot, name))
-    text = stack_text.text(told.seen, source=code_lines.of_job(connection, job))
-    return [*text.split("\n\n"), *_missing(told.silent, shape)]
+    return [*_text(connection, job, told).split("\n\n"), *_missing(told.silent, shape)]
+
+
+def _text(connection: cluster.Cluster, job: Manifest, told: Told) -> str:
+    from k8sddp.cli import code_lines, stack_text
+
+    return stack_text.text(told.seen, source=code_lines.of_job(connection, job))
 
 
 def _asked(connection: cluster.Cluster, snapshot: plan.Snapshot, nodes: Sequence[int], *, rank: int | None) -> Told:
