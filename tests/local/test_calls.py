@@ -37,15 +37,20 @@ dist.init_process_group("gloo", init_method="file://" + sys.argv[2] + ".store", 
 page = counter.page
 x = torch.ones(4)
 
+def inside(thread, name):
+    frame = sys._current_frames().get(thread.ident)
+    while frame is not None and frame.f_code.co_name != name:
+        frame = frame.f_back
+    return frame is not None
+
 def late(first, second=None):
     # lets rank 1 come only when rank 0 waits, which prints what it waits in
     if rank:
         os.read(asked, 1)
         return (second or first)()
     def look():
-        while page[SINCE] == 0:
+        while not page[COLLECTIVE] and page[BACKWARD_ENTERED] == page[BACKWARD_LEFT]:
             time.sleep(0.001)
-        time.sleep(0.02)
         print(json.dumps([CALLS[page[COLLECTIVE]], page[BACKWARD_ENTERED] - page[BACKWARD_LEFT]]))
         os.write(answer, b"x")
     watcher = threading.Thread(target=look)
@@ -128,7 +133,8 @@ else:
     before = page[COLLECTIVES]
     thread = threading.Thread(target=dist.barrier, args=(other,))
     thread.start()
-    time.sleep(0.05)
+    while not inside(thread, "barrier"):
+        time.sleep(0.001)
     print(json.dumps([page[COLLECTIVES] - before, page[SINCE], thread.is_alive()]))
     os.write(answer, b"x")
     thread.join()
@@ -138,23 +144,20 @@ else:
 
 
 def test_own_time_is_without_the_waiting(tmp_path: Path) -> None:
-    """A rank that waits 0.3 s for another one between two steps, and works 0.1 s itself, has an own time of 0.1 s."""
+    """A rank that works 0.1 s itself, and then waits for one that needs 3 s, has not made a step of 3 s."""
     found, _ = ran(
         tmp_path,
         """
 model = DDP(torch.nn.Linear(4, 1))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-for _ in range(2):
+for pause in ((0.1, 3)[rank], 0):
     model(x).sum().backward()
     optimizer.step()
-    if not rank:
-        time.sleep(0.1)
-    else:
-        time.sleep(0.5)
+    time.sleep(pause)
     dist.all_reduce(x)
 """,
     )
-    assert (1, True) == (found.own_steps, 0.1 <= found.own_time < 0.3), found.own_time
+    assert (1, True) == (found.own_steps, 0.1 <= found.own_time < 1.5), found.own_time
 
 
 def test_the_functions_are_what_they_were(tmp_path: Path) -> None:
@@ -240,6 +243,7 @@ os._exit(0)
 """
 
 
+@pytest.mark.timeout(400)
 def test_torch_compile_sees_the_same(tmp_path: Path) -> None:
     """The same graphs, operations, frames and breaks with our hooks as without, and a collective in one full graph."""
     page = tmp_path / "page"
@@ -247,7 +251,7 @@ def test_torch_compile_sees_the_same(tmp_path: Path) -> None:
     said = []
     for words in ([], [main.instrument_dir(), str(page)]):
         argv = [sys.executable, "-W", "ignore", "-c", COMPILED, *words]
-        done = subprocess.run(argv, check=True, timeout=110, stdout=subprocess.PIPE, text=True)
+        done = subprocess.run(argv, check=True, timeout=180, stdout=subprocess.PIPE, text=True)
         said.append(json.loads(done.stdout))
     assert said[0] == said[1]
     assert (6, 6) == (rank_page.read(fd, 0, now=0.0).forward_entered, rank_page.read(fd, 0, now=0.0).forward_left)

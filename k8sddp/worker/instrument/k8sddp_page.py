@@ -161,9 +161,19 @@ class Counter:
         page = self.page
         if page is None:
             return False
+        if self._since or self._asking:
+            self._recover(page)
         self._thread = get_ident()
         self._forward_entered = page[FORWARD_ENTERED] = self._forward_entered + 1
         return True
+
+    def _recover(self, page: memoryview) -> None:
+        """Be outside of all: a signal handler has raised between an entry and what would have noted the exit."""
+        self._calling = self._backward = self._asking = False
+        page[COLLECTIVE] = 0
+        page[BACKWARD_LEFT] = self._backwards
+        page[BATCHES_GOT] = self._batches
+        self._since = page[SINCE] = 0
 
     def leave_forward(self, entered: bool) -> None:
         """Note that it has left it, which ends its own time after a step."""
