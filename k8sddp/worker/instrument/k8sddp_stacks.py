@@ -12,6 +12,7 @@ process that was forked from a rank answers as well, and nobody asks it.
 
 from __future__ import annotations
 
+import atexit
 import faulthandler
 import os
 import signal
@@ -44,6 +45,8 @@ def install(path: str) -> None:
             pass
         else:
             signal.siginterrupt(ASK, False)  # a system call goes on where the kernel can do that
+            # when Python ends it takes its handlers back, and the signal's own action would kill what still ends
+            atexit.register(signal.signal, ASK, signal.SIG_IGN)
             answers.append("ask")
     os.write(fd, ("%d answers to %s\n" % (os.getpid(), " ".join(answers))).encode())
 

@@ -194,7 +194,7 @@ class _Asked:
         if found.pending & _bit(DUMP):
             self._dump_offset = self._offset  # asked by an earlier look, and once is enough
         if asks:
-            self._send(self._pid, ASK)
+            self._signal(ASK)
         elif self._may_dump:
             self._dump()
         else:
@@ -203,7 +203,13 @@ class _Asked:
     def _dump(self) -> None:
         if self._may_dump and self._dump_offset is None:
             self._dump_offset = self._size()
-            self._send(self._pid, DUMP)
+            self._signal(DUMP)
+
+    def _signal(self, number: int) -> None:
+        """Send a signal to a process that has a handler for it at this very moment."""
+        found = process(self._pid)
+        if found and found.caught & _bit(number):
+            self._send(self._pid, number)
 
     def _answers(self) -> Optional[str]:
         """Return what this process has said that it answers, None where it said nothing; begin a long file anew."""

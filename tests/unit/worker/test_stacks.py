@@ -45,6 +45,13 @@ def in_c():
     os.write(1, UP)
     while True:
         sleep(100)
+def ending():
+    class Last:
+        def __del__(self, write=os.write, sleep=time.sleep, up=UP):
+            write(1, up)
+            while True:
+                sleep(100)
+    sys.last = Last()  # which Python takes down after its handlers
 def deaf():
     signal.pthread_sigmask(signal.SIG_BLOCK, {k8sddp_stacks.DUMP, k8sddp_stacks.ASK})
     in_c()
@@ -164,11 +171,21 @@ def test_a_rank_that_became_another_program_is_not_killed(ranks: Ranks) -> None:
     assert ranks.processes[rank].poll() is None
 
 
+def test_a_rank_whose_python_ends_is_seen_and_not_killed(ranks: Ranks) -> None:
+    """Python takes its handlers back before it takes down modules, which may take long or hang."""
+    rank = ranks.start("ending")
+    seen = ranks.look()[rank]
+    assert ("", "__del__") == (seen.problem, seen.frames[0].function)
+    ranks.processes[rank].send_signal(stacks.ASK)  # as one that was sent a moment before
+    assert "__del__" == ranks.look()[rank].frames[0].function
+    assert ranks.processes[rank].poll() is None
+
+
 def test_a_rank_that_has_ended_is_told(ranks: Ranks) -> None:
     """Whether it has been reaped or not."""
     rank = ranks.start("asleep")
     ranks.processes[rank].kill()
-    ranks.until(lambda: (found := stacks.process(ranks.processes[rank].pid)) is not None and found.state == "Z")
+    os.waitid(os.P_PID, ranks.processes[rank].pid, os.WEXITED | os.WNOWAIT)
     assert ("Z", "has ended") == ranks.look()[rank][2:4]
     ranks.processes[rank].wait()
     assert (None, "has ended") == ranks.look()[rank][2:4]
