@@ -221,6 +221,17 @@ def test_a_file_does_not_grow_without_end(ranks: Ranks, monkeypatch: pytest.Monk
     assert (ranks.folder / f"rank-{rank}.stack").stat().st_size < 1000
 
 
+def test_a_rank_that_cannot_be_looked_at_ends_neither_the_look_nor_the_loop(ranks: Ranks) -> None:
+    """Whatever a script has written into its file: the others are seen, and so they are the next time."""
+    broken, other = ranks.start("asleep"), ranks.start("asleep")
+    path = ranks.folder / f"rank-{broken}.stack"
+    path.write_text("9" * 5000 + " answers to ask\n")  # no number that Python's int takes
+    for _ in range(2):
+        seen = ranks.look()
+        assert seen[broken].problem.startswith("cannot be looked at: ValueError: ")
+        assert "asleep" == seen[other].frames[0].function
+
+
 @pytest.mark.parametrize("number", [stacks.ASK, stacks.DUMP])
 def test_a_signal_that_comes_before_the_hooks_harms_nobody(ranks: Ranks, number: int) -> None:
     """What the worker ignores its ranks ignore, through every exec between."""
