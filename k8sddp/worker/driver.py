@@ -90,8 +90,8 @@ class Driver:
     def look(
         self, done: Callable[[tuple[RankStack, ...]], None], ranks: Optional[Collection[int]] = None
     ) -> Optional[Callable[[], None]]:
-        """Call `done` once with what these ranks of this node (None: all) do, with none where none run."""
-        if self._ranks and self.readiness.ready:
+        """Call `done` once with what these ranks of this node (None: all) do, with none where none run or save."""
+        if self._ranks and not self._ranks.over:
             return self._ranks.look(done, ranks)
         done(())
         return None

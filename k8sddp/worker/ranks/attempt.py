@@ -116,6 +116,11 @@ class NodeAttempt:
         return self._looker.look(seen, ranks)
 
     @property
+    def over(self) -> bool:
+        """Return whether nothing of it runs any more."""
+        return self._ended is not None
+
+    @property
     def separate(self) -> bool:
         """Return whether the ranks of this node have never been in a process group, as far as they could tell us."""
         return self._reports.separate

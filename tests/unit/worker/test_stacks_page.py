@@ -162,6 +162,22 @@ def test_a_worker_that_gets_sigquit_prints_what_its_ranks_do_and_goes_on(tmp_pat
         assert [143] == gang.wait()
 
 
+def test_ranks_that_save_are_seen_until_they_have_ended(tmp_path: Path) -> None:
+    """A save that hangs is when a person asks: the pod is being stopped, and its rank lives on in its grace."""
+    script = (
+        "import signal, sys, time\n"
+        "def save(*_):\n    print('saving', flush=True)\n    time.sleep(100)\n"
+        "signal.signal(signal.SIGTERM, save)\nprint('up', flush=True)\ntime.sleep(100)\n"
+    )
+    with workers.Gang(tmp_path, script, launcher="direct", grace_period="60").start() as gang:
+        pod = gang.pods[0]
+        pod.wait_for("[rank 0] up")
+        pod.send(signal.SIGTERM)
+        pod.wait_for("[rank 0] saving")
+        workers.wait_until(lambda: gang.get("/stacks")[1].endswith(" in save"), lambda: gang.get("/stacks")[1])
+        pod.send(signal.SIGKILL)
+
+
 def test_a_node_without_ranks_says_so(tmp_path: Path) -> None:
     """It waits for the others, and no one is looked at."""
     with workers.Gang(tmp_path, workers.WAIT_FOR_EVER, nnodes=2).start(1) as gang:
