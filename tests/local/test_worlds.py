@@ -68,10 +68,13 @@ def test_spawned_ranks_of_another_world_do_not_train(
 
 
 ALONE = """
-import os
+import os, socket
 import torch.distributed as dist
+def port():  # torch 2.4 takes a 0 for none
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
 ways = {
-    "tcp": lambda: dist.init_process_group("gloo", init_method="tcp://127.0.0.1:0", rank=0, world_size=1),
+    "tcp": lambda: dist.init_process_group("gloo", init_method="tcp://127.0.0.1:%d" % port(), rank=0, world_size=1),
     "store": lambda: dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1),
     "env": lambda: (os.environ.update(WORLD_SIZE="1", RANK="0", MASTER_PORT="0"), dist.init_process_group("gloo")),
     "mesh": lambda: (os.environ.update(WORLD_SIZE="1", RANK="0", MASTER_PORT="0"), mesh("cpu", (1,))),
@@ -86,7 +89,8 @@ print("begins", flush=True)
 
 @pytest.mark.parametrize(
     ("launcher", "way"),
-    [("torchrun", "tcp"), ("torchrun", "again"), ("direct", "store"), ("direct", "env"), ("direct", "mesh")],
+    # not torchrun with tcp: in torch 2.4 every rank waits there for the store of the agent, at whatever port
+    [("direct", "tcp"), ("torchrun", "again"), ("torchrun", "store"), ("direct", "env"), ("direct", "mesh")],
 )
 def test_ranks_that_join_alone_do_not_train(tmp_path: Path, launcher: str, way: str) -> None:
     """By whatever init, the second one included."""
