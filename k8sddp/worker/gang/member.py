@@ -103,11 +103,11 @@ class Member:
         if isinstance(message, messages.Attempt):
             fresh = self._state in (SEEKING, WAITING) and message.number > self._memory.attempt
             return self._told_to_run(message) if fresh else []
-        if getattr(message, "attempt", None) != self._memory.attempt:
-            return []
         if isinstance(message, messages.Look):
-            return [LookAtRanks(message)] if self._state == RUNNING else []
-        return self._told_to_end(message) if isinstance(message, messages.Ended) else []
+            return self._told_to_look(message)
+        if isinstance(message, messages.Ended):
+            return self._told_to_end(message) if message.attempt == self._memory.attempt else []
+        return []
 
     def seen(self, look: messages.Look, ranks: Sequence[object]) -> list[Effect]:
         """Take what was seen of the ranks of this node (looks.to_rows)."""
@@ -192,6 +192,12 @@ class Member:
         if message.seconds >= self._timeout:
             text += ": see whether its pod is scheduled, its image pulled, and what its log says"
         return [Note(text)]
+
+    def _told_to_look(self, message: messages.Look) -> list[Effect]:
+        """Look at the ranks; who has none, its part being done, says so: node 0 waits for every answer."""
+        if self._state == RUNNING and message.attempt == self._memory.attempt:
+            return [LookAtRanks(message)]
+        return [Tell(messages.Seen(message.attempt, message.number, []))]
 
     def _told_to_run(self, terms: messages.Attempt) -> list[Effect]:
         self._memory = memory.Memory(

@@ -41,14 +41,15 @@ def test_a_member_joins_runs_and_completes() -> None:
 
 
 def test_a_member_looks_at_its_ranks_while_they_run() -> None:
-    """In the attempt that it is asked about; afterwards nobody waits for an answer."""
+    """In the attempt that it is asked about; one without ranks, its part being done, answers with none."""
     one = make_running()
     look = messages.Look(0, 7, True)
     assert [effects.LookAtRanks(look)] == one.received(look, 1.0)
     assert [effects.Tell(messages.Seen(0, 7, [["row"]]))] == one.seen(look, [["row"]])
-    assert [] == one.received(messages.Look(1, 8, False), 1.0)
+    assert [effects.Tell(messages.Seen(1, 8, []))] == one.received(messages.Look(1, 8, False), 1.0)
     one.received(messages.Ended(0, memory.entry(0, True, "x"), 1, [], False), 2.0)
-    assert [] == one.received(look, 3.0) + one.seen(look, [])
+    assert [effects.Tell(messages.Seen(0, 7, []))] == one.received(look, 3.0)
+    assert [] == one.seen(look, [["late"]])
 
 
 def test_a_new_coordinator_hears_what_the_member_remembers() -> None:
