@@ -233,7 +233,7 @@ class Follower:
 
     def _ask(self, pods: Sequence[Manifest]) -> None:
         try:
-            self._inbox.put(_Told(self._asker.ask(pods), _picture(pods)))
+            self._inbox.put(_Told(self._asker.ask_again(pods, self._told.progress), _picture(pods)))
         except BaseException as error:  # raised again by the main thread
             self._inbox.put(error)
 

@@ -42,8 +42,10 @@ class Asker:
     def ask_all(self, jobs: Mapping[str, Sequence[Manifest]]) -> dict[str, Progress]:
         """Return what the node 0 of each job says, by name, of those that answer within TOGETHER seconds.
 
+        Of one job alone it is all ranks: the one that hangs back may be any.
         The threads are left behind with what they still wait for; a program may end without them.
         """
+        query = FEW if len(jobs) > 1 else ()
         asked: queue.SimpleQueue[str] = queue.SimpleQueue()
         told: queue.SimpleQueue[tuple[str, Progress | None]] = queue.SimpleQueue()
         for name in jobs:
@@ -51,7 +53,7 @@ class Asker:
 
         def work() -> None:
             while (name := _next(asked)) is not None:
-                told.put((name, self.ask(jobs[name], query=FEW, limit=TOGETHER / 2)))
+                told.put((name, self.ask(jobs[name], query=query, limit=TOGETHER / 2)))
 
         for _ in range(min(ABREAST, len(jobs))):
             threading.Thread(target=work, daemon=True).start()
@@ -64,6 +66,14 @@ class Asker:
             if progress is not None:
                 found[name] = progress
         return found
+
+    def ask_again(self, pods: Sequence[Manifest], before: Progress | None) -> Progress | None:
+        """Return what node 0 says after `before`: of a gang that makes steps, of the rank that was last alone.
+
+        Before the first step any rank may hang back, and all are told of; that is 300 KiB where there are 512.
+        """
+        gang = before.gang if before is not None else None
+        return self.ask(pods, query=(("ranks", str(gang.last or 0)),) if gang is not None and gang.step else ())
 
     def ask(self, pods: Sequence[Manifest], *, query: Query = (), limit: float | None = None) -> Progress | None:
         """Return what node 0 says; None where it does not run, or cannot be asked."""

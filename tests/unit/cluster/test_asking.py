@@ -124,6 +124,26 @@ def test_a_frozen_worker_is_soon_given_up_and_not_taken_for_an_api_server_that_i
     woken.set()
 
 
+def test_one_job_alone_is_asked_about_all_its_ranks(gang: tuple[FakeCluster, cluster.Cluster, str]) -> None:
+    """`get NAME` names the rank that has not reached init_process_group, whichever it is."""
+    fake, connection, _ = gang
+    told = cluster.Asker(connection).ask_all({"digits": fake.pods("digits")})
+    assert "attempt 2, step 7" == told["digits"].sentence
+    assert [{}] == [query for _, path, query in fake.requests if "/proxy/" in path]
+
+
+def test_a_gang_that_makes_steps_is_asked_about_its_last_rank_alone(
+    gang: tuple[FakeCluster, cluster.Cluster, str],
+) -> None:
+    """Every two seconds, for as long as somebody looks: 512 ranks would be 300 KiB each time."""
+    fake, connection, first = gang
+    asker, told = cluster.Asker(connection), None
+    for far in ({"step": 0, "last_rank": 0}, {"step": 3, "last_rank": 300}, {"step": 4, "last_rank": 7}, {"step": 5}):
+        fake.answers[first, "/status"] = {**TOLD, "progress": far}
+        told = asker.ask_again(fake.pods("digits"), told)
+    assert [None, None, "300", "7"] == [query.get("ranks") for _, path, query in fake.requests if "/proxy/" in path]
+
+
 def test_many_jobs_are_asked_at_once_and_a_frozen_one_costs_no_other_its_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
