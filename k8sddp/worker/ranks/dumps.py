@@ -61,6 +61,11 @@ def parse(text: str) -> Optional[Dump]:
     return Dump(frames, any(map(_MORE.fullmatch, lines)))
 
 
+def without_ours(frames: Sequence[Frame]) -> tuple[Frame, ...]:
+    """Return the frames that there would be without our hooks; nobody needs to know of these to read a stack."""
+    return tuple(one for one in frames if not _OURS.search(one.file))
+
+
 def user_frame(frames: Sequence[Frame]) -> Optional[Frame]:
     """Return the innermost frame of the user's own code.
 

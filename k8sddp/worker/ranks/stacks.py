@@ -244,7 +244,7 @@ class _Asked:
             return False
         self.seen = self._stack._replace(
             state=state,
-            frames=dump.frames,
+            frames=dumps.without_ours(dump.frames),
             cut=dump.cut or len(text) >= MAX_DUMP,
             user_frame=dumps.user_frame(dump.frames),
             waits=dumps.waits(dump.frames),

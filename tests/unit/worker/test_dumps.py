@@ -102,6 +102,19 @@ def test_the_users_frame_is_the_innermost_that_is_neither_torchs_nor_pythons(
     assert expected == dumps.user_frame(frames)
 
 
+def test_a_stack_is_shown_without_our_hooks() -> None:
+    """A call goes through them on its way from the script to torch, and back by way of them into Python's finder."""
+    ours = "/k8sddp/worker.pyz/k8sddp/worker/instrument"
+    stack = (
+        torch("distributed/distributed_c10d.py", "barrier"),
+        Frame(f"{ours}/k8sddp_calls.py", 99, "call"),
+        TRAIN,
+        Frame(f"{ours}/sitecustomize.py", 3, "<module>"),
+        MODULE,
+    )
+    assert (stack[0], TRAIN, MODULE) == dumps.without_ours(stack)
+
+
 @pytest.mark.parametrize(
     ("innermost", "expected"),
     [

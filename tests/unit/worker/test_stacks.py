@@ -58,6 +58,9 @@ def deaf():
 def another():
     os.write(1, UP)
     os.execv("/bin/sleep", ["sleep", "100"])
+def watched():
+    import k8sddp_calls, k8sddp_page
+    k8sddp_calls._function(k8sddp_page.Counter(), asleep, 1)()
 globals()[sys.argv[3]]()
 """
 UNHOOKED = "import time\nprint('up', flush=True)\ntime.sleep(100)\n"
@@ -132,6 +135,12 @@ def test_a_rank_tells_where_it_is_whatever_it_does(ranks: Ranks, does: str) -> N
     assert {"<string>"} == {one.file for one in seen.frames}
     assert seen.frames[0] == seen.user_frame
     assert ranks.processes[rank].poll() is None
+
+
+def test_a_rank_in_a_function_that_we_watch_is_shown_without_us(ranks: Ranks) -> None:
+    """Whoever reads a stack looks for their own code, and torch's."""
+    rank = ranks.start("watched")
+    assert ["asleep", "watched", "<module>"] == [one.function for one in ranks.look()[rank].frames]
 
 
 def test_a_stopped_rank_is_called_stopped_and_not_asked(ranks: Ranks) -> None:
