@@ -37,6 +37,7 @@ _STILL: Mapping[str, str] = {
     "D": "its process is in an uninterruptible system call",
     GONE: "its process is gone",
 }
+_ENDED = ("Z", "X", GONE)
 
 
 class Row(NamedTuple):
@@ -73,18 +74,24 @@ def waited(rows: Sequence[Row], limit: float, now: float, *, blocking: bool, awa
     """
     longest = max((now - max(row.since, awake) for row in rows if row.since is not None), default=0.0)
     if longest < limit and not blocking:
-        still = [row for row in rows if row.order and now - max(row.changed, awake) >= limit]
-        if len({row.order for row in still}) > 1:
-            longest = now - max(max(still, key=lambda row: row.order).changed, awake)
+        counted = [row for row in rows if row.order]
+        still = all(now - max(row.changed, awake) >= limit for row in counted)
+        if still and len({row.order for row in counted}) > 1:
+            longest = now - max(max(counted, key=lambda row: row.order).changed, awake)
     return longest if longest >= limit else None
 
 
 def next_evidence(rows: Sequence[Row], limit: float, now: float, *, blocking: bool) -> float:
     """Return until when there is no evidence, where there is none now."""
     since = [row.since for row in rows if row.since is not None]
-    if not blocking:
-        since += [row.changed for row in rows]
+    if rows and not blocking:
+        since.append(max(row.changed for row in rows))
     return min(since, default=now) + limit
+
+
+def living(rows: Sequence[Row], looks: Sequence[Mapping[int, Seen]]) -> Sequence[Row]:
+    """Return the rows of processes that are there: who has left, its work being done, waits for nobody."""
+    return [row for row in rows if not all(row.rank in look and look[row.rank].state in _ENDED for look in looks)]
 
 
 def judge(

@@ -109,7 +109,7 @@ class Suspicion:
             return self._decided(rows, now)  # what could be shown has been
         if self._looks:
             return self._ask(now)
-        if self._waited(rows, now) is None:
+        if self._waited(rows(), now) is None:
             return self._relax(rows, now)
         if self._told is not None and not self._told.works and now < self._quiet:
             self.due = now + self._pause
@@ -120,8 +120,8 @@ class Suspicion:
     def _pause(self) -> float:
         return max(LEAST, QUARTER * self._limit)
 
-    def _waited(self, rows: Rows, now: float) -> Optional[float]:
-        return hanging.waited(rows(), self._limit, now, blocking=self._blocking, awake=self._awake)
+    def _waited(self, rows: Sequence[Row], now: float) -> Optional[float]:
+        return hanging.waited(rows, self._limit, now, blocking=self._blocking, awake=self._awake)
 
     def _ask(self, now: float, *, show: bool = False) -> list[Step]:
         self._number += 1
@@ -144,10 +144,14 @@ class Suspicion:
         return [Relax(told)] if told is not None else []
 
     def _judge(self, rows: Rows, now: float) -> list[Step]:
-        long = self._waited(rows, now)
+        known = rows()
+        long = self._waited(hanging.living(known, self._looks), now)
         if long is None:
-            return self._relax(rows, now)
-        found = hanging.judge(rows(), self._looks, self._limit, now, long=long, blocking=self._blocking)
+            steps = self._relax(rows, now)
+            if self._waited(known, now) is not None:
+                self.due = now + self._pause  # who has exited stays where it was
+            return steps
+        found = hanging.judge(known, self._looks, self._limit, now, long=long, blocking=self._blocking)
         if found is None:
             self._drop(now + self._pause)
             return []
@@ -161,7 +165,7 @@ class Suspicion:
 
     def _decided(self, rows: Rows, now: float) -> list[Step]:
         found = self._final
-        if found is None or self._waited(rows, now) is None:
+        if found is None or self._waited(rows(), now) is None:
             return self._relax(rows, now)
         self._drop(now + self._pause)
         return [End(found)] if self._ends else self._tell(found, now)

@@ -223,6 +223,8 @@ def test_under_nccl_the_evidence_may_be_that_nobody_moves_while_one_is_behind() 
     assert 605.0 == evidence([ahead, behind], blocking=False)
     assert evidence([ahead, ahead._replace(rank=1)], blocking=False) is None
     assert evidence([ahead, behind._replace(changed=NOW)], blocking=False) is None
+    evaluates = outside(2, AHEAD, NOW)  # for which the others, at different places for good, may wait
+    assert evidence([ahead, behind, evaluates], blocking=False) is None
 
 
 def test_a_sleep_of_node_0_is_nobodys_wait() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from k8sddp.worker.gang import hanging, looks, suspicion
 
 LIMIT = 40.0
@@ -163,3 +165,24 @@ def test_a_late_or_a_second_answer_changes_nothing() -> None:
     for node, number in ((0, 7), (2, ask.number), (0, ask.number), (0, ask.number)):
         assert [] == gang.watch.answered(node, number, (), gang.rows, LIMIT)
     assert LIMIT + suspicion.PATIENCE == gang.watch.due
+
+
+@pytest.mark.parametrize("blocking", [False, True], ids=["nccl", "gloo"])
+def test_who_has_exited_is_no_evidence(blocking: bool) -> None:
+    """Rank 1 has done its work, and its page stays as it was; rank 0 exports the model, and nobody waits."""
+    left = hanging.Row(1, STEP, "", None, 0.0, 5)
+    if blocking:  # it left in the middle of a call
+        left = left._replace(inside="destroy_process_group", since=0.0)
+    rows = [hanging.Row(0, (2, 6, 6, 5, 6, 0), "", None, 0.0, 5), left]
+    watch = suspicion.Suspicion(LIMIT, [0], blocking=blocking, ends=True, now=0.0)
+    seen = [looks.Seen(0, "S", stack="b"), looks.Seen(1, looks.GONE)]
+    asked = 0
+    while watch.due <= 3600.0:
+        now = watch.due
+        steps = watch.tick(lambda: rows, now)
+        assert {suspicion.Ask} >= {type(step) for step in steps}
+        for step in steps:
+            assert isinstance(step, suspicion.Ask)
+            asked += 1
+            assert [] == watch.answered(0, step.number, seen, lambda: rows, now)
+    assert 3 <= asked <= 3 * 3600.0 / 10.0
