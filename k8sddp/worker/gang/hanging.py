@@ -4,7 +4,8 @@ First the evidence: somebody has waited for the others for `limit` seconds. Wher
 long an evaluation, a save or a compiler takes. Only then it is asked who is waited for. The first of these that is true
 of some rank names it:
 
-1. its process is gone, stopped (T), dead (Z), or in an uninterruptible system call (D) in every look;
+1. its process is gone, stopped (T), dead (Z), or in an uninterruptible system call (D) in every look; who writes
+   meanwhile is on a slow disk, and spared as below;
 2. it is behind: the smallest (group, forward entered, forward left, step, backward, collectives), and does not wait;
 3. it does not wait while others do: its innermost frames are neither torch.distributed's nor a backward's;
 4. it is behind all others and waits itself: the ranks do not call the same collectives.
@@ -28,13 +29,15 @@ COLLECTIVES = -1  # of Row.order: the count of collectives, in which ranks may d
 
 FRAMELESS = "Work.wait"  # C++: the innermost frame is its caller's
 
+_DISK = "D"
+
 # States of /proc/PID/stat (proc_pid_stat(5)) in which a process does nothing
 _STILL: Mapping[str, str] = {
     "T": "its process is stopped (SIGSTOP)",
     "t": "its process is held by a debugger",
     "Z": "its process has ended and is not reaped",
     "X": "its process has ended",
-    "D": "its process is in an uninterruptible system call",
+    _DISK: "its process is in an uninterruptible system call",
     GONE: "its process is gone",
 }
 _ENDED = ("Z", "X", GONE)
@@ -104,7 +107,7 @@ def judge(
     gang = _Gang(rows, looks, limit, now, long)
     dead = gang.dead()
     if dead:
-        return gang.named(dead, gang.death(dead[0]))
+        return gang.named(dead, gang.death(dead[0]), spare=all(map(gang.on_disk, dead)))
     if blocking and not gang.waiting:
         return None
     ranks = gang.waited_for(blocking=blocking)
@@ -141,6 +144,10 @@ class _Gang:
     def dead(self) -> list[int]:
         """Return the ranks whose process does nothing."""
         return [rank for rank in self.rows if all(rank in look and look[rank].state in _STILL for look in self._looks)]
+
+    def on_disk(self, rank: int) -> bool:
+        """Return whether a rank that does nothing may be waiting for a disk."""
+        return self._looks[-1][rank].state == _DISK
 
     def waited_for(self, *, blocking: bool) -> list[int]:
         """Return the ranks that are waited for and do not wait themselves."""

@@ -156,6 +156,9 @@ def test_a_moment_in_the_kernel_is_no_hang() -> None:
     [
         pytest.param([{"stack": "a"}, {"stack": "b"}, {"stack": "b"}], outside(1), id="its stack"),
         pytest.param([{"written": 0}, {"written": 0}, {"written": 10_000}], outside(1), id="a save"),
+        pytest.param(
+            [{"state": "D", "written": look * 5000} for look in range(3)], outside(1), id="a save to a slow disk"
+        ),
         pytest.param([{}, {}, {}], outside(1, changed=NOW - 30.0), id="its batches"),
     ],
 )
