@@ -6,7 +6,7 @@ import json
 import os
 import sys
 
-from tests.bench import applying, launching, overhead, restarting, restarting_cluster, startup, telling
+from tests.bench import applying, hanging, launching, overhead, restarting, restarting_cluster, startup, telling
 
 GROUPS = {
     "startup": startup.figures,
@@ -16,6 +16,7 @@ GROUPS = {
     "applying": applying.figures,
     "overhead": overhead.figures,
     "telling": telling.figures,
+    "hanging": hanging.figures,
 }
 
 if __name__ == "__main__":

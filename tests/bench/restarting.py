@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 from tests.bench import launching, recovery
 
@@ -87,16 +88,18 @@ SYSTEMS: dict[str, tuple[Commands, dict[str, str]]] = {
 
 
 @contextlib.contextmanager
-def started(commands: Sequence[Sequence[str]], environ: dict[str, str]) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Start the commands in sessions of their own; at the end nothing of them is left."""
+def started(
+    commands: Sequence[Sequence[str]], environ: dict[str, str], output: IO[bytes] | int = subprocess.DEVNULL
+) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Start the commands in sessions of their own, what they say to `output`; at the end nothing of them is left."""
     mark = f"K8SDDP_BENCH={time.monotonic_ns()}"
     name, _, value = mark.partition("=")
     running = [
         subprocess.Popen(
             argv,
             env={**environ, name: value},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
             start_new_session=True,
         )
         for argv in commands
