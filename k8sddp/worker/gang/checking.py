@@ -1,8 +1,9 @@
 """The round of checks between the last join and an attempt: who visits whom, and what follows from it. Pure.
 
 Every node visits its next neighbour and node 0, once: what was found out about two pods stays so, and an attempt with
-the same pods as the last one begins at once. Problems end the job, or are said, as spec.preflight wants it. Where the
-checks are all that is asked for, what each node has found itself is told here too, and how it all ended.
+the same pods as the last one begins at once. Problems end the job before its first attempt, or are said, as
+spec.preflight wants it. Where the checks are all that is asked for, what each node has found itself is told here too,
+and how it all ended.
 """
 
 from __future__ import annotations
@@ -75,8 +76,11 @@ class Checking:
         self._found += [(self._members[peer], one) for one in finding.from_records(answer.findings)]
         return not self._open
 
-    def results(self) -> tuple[list[Effect], Optional[root_cause.Failure]]:
-        """Return what is said of the round, and what ends the job, if anything does."""
+    def results(self, *, trained: bool) -> tuple[list[Effect], Optional[root_cause.Failure]]:
+        """Return what is said of the round, and what ends the job, if anything does.
+
+        Nothing ends a job that has `trained`: of a newcomer's closed port the next attempt tells, and counts.
+        """
         for peer in self._open:
             text = "did not say whether it reaches its peers, and is not waited for any longer"
             self._found.append((self._members[peer], Finding("ports", WARNING, text)))
@@ -89,7 +93,7 @@ class Checking:
         if self._only:
             found = [*self._of_joins(), *found]
         bad = [(join, one) for join, one in found if one.level == PROBLEM]
-        if not bad or self._mode != node_env.FAIL:
+        if not bad or trained or self._mode != node_env.FAIL:
             return notes, None
         return notes, roster.failure(bad[0][0], "preflight", finding.summary([one for _, one in bad]))
 

@@ -184,7 +184,7 @@ class Coordinator:
 
     def _checked(self, now: float) -> list[Effect]:
         """Begin the attempt when the checks have shown nothing that ends the job."""
-        notes, failure = self._checking.results()
+        notes, failure = self._checking.results(trained=self._ledger.number >= 0)
         if failure is not None:
             return notes + self._conclude_failed(failure)
         only = self._plan.only_preflight

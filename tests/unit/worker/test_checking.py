@@ -111,6 +111,18 @@ def test_of_a_gang_with_a_newcomer_only_its_neighbourhood_is_checked() -> None:
     assert {2: [3], 9: [4, 0]} == asked(told)
 
 
+def test_a_newcomers_closed_port_ends_no_job_that_has_trained() -> None:
+    """It is said, and the attempt tells: hours of training do not end for one Kubernetes Node's network."""
+    gang = make_gang()
+    joined(gang, make_join(0), make_join(1))
+    answered(gang, {0: [FINE], 1: [FINE]})
+    gang.received(1, messages.Leaving("SIGTERM"), 2.0)
+    gang.received(0, messages.Idle(0), 2.5)
+    gang.received(9, make_join(1, pod="digits-1-new", ignored_count=1, address="10.0.0.9"), 3.0)
+    told = answered(gang, {0: [CLOSED], 9: [FINE]}, round_=2, now=3.1)
+    assert (True, {}) == (started(told), gangs.ends(told))
+
+
 @pytest.mark.parametrize("answer", [True, False], ids=["joins anew", "is replaced"])
 def test_who_is_lost_while_it_is_checked_is_awaited(answer: bool) -> None:
     """The round is made again when all are there; old answers are none to it."""
