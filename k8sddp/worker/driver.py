@@ -247,8 +247,9 @@ class Driver:
         self._overview.begin(terms.number, self._ranks.progress)
 
     def _look(self, asked: messages.Look) -> None:
+        told = self._overview.first(lambda rows: self._act(self._member.seen(asked, rows)))
         if self._ranks:
-            self._ranks.looking.take(asked, lambda rows: self._act(self._member.seen(asked, rows)))
+            self._ranks.looking.take(asked, told)
 
     def _rank_failed(self, failure: root_cause.Failure) -> None:
         if self._member.state == member.RUNNING:  # else it is we who end the ranks
@@ -290,9 +291,8 @@ class Driver:
         self._due = due
         if self._timer:
             self._timer.cancel()
-            self._timer = None
-        if due is not None:
-            self._timer = self._events.after(max(0.0, due - self._events.now()), self._tick)
+        wait = max(0.0, (due or 0.0) - self._events.now())
+        self._timer = self._events.after(wait, self._tick) if due is not None else None
 
     def _tick(self) -> None:
         self._due = None

@@ -68,6 +68,18 @@ class Overview:
 
     def _beat(self) -> None:
         self._timer = self._events.after(self._interval, self._beat)
+        self._tell_now()
+
+    def first(self, then: Callable[[Sequence[object]], None]) -> Callable[[Sequence[object]], None]:
+        """Return `then`, before which node 0 hears what has changed: it must not judge new stacks by old counts."""
+
+        def call(rows: Sequence[object]) -> None:
+            self._tell_now()
+            then(rows)
+
+        return call
+
+    def _tell_now(self) -> None:
         found: list[messages.Message] = []
         self._faults.guarded("telling how far the ranks are", lambda: found.extend(self._look()))()
         for message in found:

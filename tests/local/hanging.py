@@ -43,16 +43,15 @@ def mismatch():
     dist.barrier()
 
 def work(seconds):
-    end = time.monotonic() + seconds
+    end, batch = time.monotonic() + seconds, 0
     while time.monotonic() < end:
-        evaluate_one()
+        batch += 1
+        evaluate(batch % 60)
 
-def evaluate_one():
-    time.sleep(0.01)
-    evaluate_two()
-
-def evaluate_two():
-    time.sleep(0.01)
+def evaluate(depth):
+    time.sleep(0.003)
+    if depth:
+        evaluate(depth - 1)
 
 def save(seconds):
     with open(os.path.join(os.environ["K8SDDP_SCRATCH_DIR"], "model"), "wb", buffering=0) as file:

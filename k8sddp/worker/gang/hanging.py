@@ -203,7 +203,7 @@ class _Gang:
         text = "%s it has been %s, behind the others; %s" % (self._for_how_long(rank), where, self.others((rank,)))
         if any(row.inside != inside for row in self.rows.values()):
             text += ": they do not call the same collectives"
-        return Finding((rank,), text, self._long, self.rows[rank].step)
+        return Finding((rank,), text, self._long, self.rows[rank].step, works=self.moves(rank))
 
     def others(self, but: Sequence[int]) -> str:
         """Return what the other ranks wait in."""

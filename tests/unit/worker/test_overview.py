@@ -85,6 +85,18 @@ def test_a_node_tells_of_its_ranks_once_a_second_while_they_run() -> None:
     assert ([2, 0, 1], {3}) == (node.rows(), {message.attempt for _, message in node.told})
 
 
+def test_node_0_hears_what_has_changed_before_it_hears_of_a_look() -> None:
+    """Else it would judge a stack of now by counts of a second ago, and call a rank hung that has just gone on."""
+    node = Node().begin()
+    node.events.wait(1.0)
+    node.ranks = [one._replace(step=6) for one in node.ranks]
+    heard: list[tuple[int, object]] = []
+    before = len(node.told)
+    node.overview.first(lambda rows: heard.append((len(node.told), rows)))([["row"]])
+    assert [(before + 1, [["row"]])] == heard
+    assert [6, 6] == [told.rank.step for told in map(progress.decode, node.told[-1][1].rows) if told]
+
+
 def test_the_nodes_of_a_gang_do_not_speak_all_at_once() -> None:
     """Of 4,096 each has its own moment in the 16 seconds."""
     first = []
