@@ -52,15 +52,15 @@ def trains(steps: int) -> str:
 
 def test_steps_are_shown_while_they_are_made_and_every_line_is_whole(tmp_path: Path) -> None:
     """One rank prints, one has a progress bar; at the end the lines and the verdict are on the screen, nothing else."""
-    run = Started(tmp_path, trains(40))
+    run = Started(tmp_path, trains(100))
     with terminal() as (screen, written), run.process(written, stderr=written, env=environment()) as process:
         screen.close_ours()
         rows = screen.rest()
         run.assert_ended(process, 0)
     steps = [int(one) for one in STEP.findall(screen.seen)]
     assert steps == sorted(steps)
-    assert 0 < steps[0] < 40
-    assert [f"[rank 1] line {step}" for step in range(40)] == [row for row in rows if row.startswith("[rank 1] line")]
+    assert 0 < steps[0] < 100
+    assert [f"[rank 1] line {step}" for step in range(100)] == [row for row in rows if row.startswith("[rank 1] line")]
     assert re.search(rb"\[rank 0\] \d+\|##\|\r+\n\S* attempt 0  step \d+", screen.seen)  # the bar above, the row
     assert re.fullmatch(r"small complete in [\d.]+ s", rows[-1])
     assert not [row for row in rows if "attempt 0  step" in row or "waiting for node 0" in row]
@@ -90,7 +90,7 @@ def test_control_c_leaves_the_terminal_clean(tmp_path: Path) -> None:
 
 def test_a_terminal_that_shrinks_loses_no_line(tmp_path: Path) -> None:
     """The next row is as narrow as the terminal is by then."""
-    run = Started(tmp_path, trains(40))
+    run = Started(tmp_path, trains(100))
     with terminal() as (screen, written), run.process(written, stderr=written, env=environment()) as process:
         screen.until(STEP)
         screen.resize(15)
@@ -98,7 +98,7 @@ def test_a_terminal_that_shrinks_loses_no_line(tmp_path: Path) -> None:
         before = len(screen.seen)
         rows = screen.rest()
         run.assert_ended(process, 0)
-    assert [f"[rank 1] line {step}" for step in range(40)] == [row for row in rows if row.startswith("[rank 1] line")]
+    assert [f"[rank 1] line {step}" for step in range(100)] == [row for row in rows if row.startswith("[rank 1] line")]
     drawn = [row.decode() for row in re.findall(rb"\x1b\[K[^\r\n]*m (attempt[^\r\n]*)", screen.seen[before:])]
     narrow = "attempt 0  …"
     assert narrow in drawn
