@@ -1,7 +1,7 @@
 """The pages of the worker's HTTP port.
 
-`/status` and `/metrics` tell of a fit number of ranks; `?ranks=512-1023` names others, which node 0 knows of the whole
-gang. `/stacks` is stacks_page.py's. docs/status-and-metrics.md is what people read about them.
+`/status` tells of a fit number of ranks, `/metrics` of this node's; `?ranks=512-1023` names others, which node 0 knows
+of the whole gang. `/stacks` is stacks_page.py's. docs/status-and-metrics.md is what people read about them.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ MAX_DIGITS = 9  # of a rank
 
 
 def table(
-    ready: readiness.Readiness, facts: Callable[[Optional[range]], status.Facts], look: stacks_page.Look
+    ready: readiness.Readiness, facts: Callable[[Optional[range]], status.Facts], look: stacks_page.Look, *, own: range
 ) -> Mapping[str, http_server.Route]:
-    """Return all pages; `facts` tells of the ranks in a range, or of a fit number, `look` what this node's ranks do."""
+    """Return all pages; `facts` tells of the ranks in a range, or of a fit number, `look` what this node's `own` do.
+
+    /metrics is about a node's own ranks unless it is asked for others: who scrapes all pods gets each series once.
+    """
     return {
         "/healthz": http_server.at_once(http_server.TEXT, lambda: (200, "ok")),
         "/readyz": ready.route(),
         "/stacks": stacks_page.route(lambda: facts(range(0)), look),
         "/status": _told(http_server.JSON, lambda chosen: status.to_json(facts(chosen))),
-        "/metrics": _told(http_server.METRICS, lambda chosen: metrics.to_text(facts(chosen))),
+        "/metrics": _told(http_server.METRICS, lambda chosen: metrics.to_text(facts(chosen or own))),
     }
 
 

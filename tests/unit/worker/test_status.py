@@ -199,5 +199,7 @@ def test_node_0_tells_of_the_other_nodes_ranks(tmp_path: Path) -> None:
         assert (2, 3, 0, 4) == tuple(told["progress"][name] for name in ("ranks", "step", "last_rank", "steps_max"))
         (other,) = json.loads(gang.get("/status", 1)[1])["ranks"]
         assert (1, 4) == (other["rank"], other["step"])
-        assert "k8sddp_gang_steps_max{" in gang.get("/metrics")[1]
+        own, all_ranks = gang.get("/metrics")[1], gang.get("/metrics?ranks=0-9")[1]
+        assert "k8sddp_gang_steps_max{" in own
+        assert (1, 2) == (own.count("k8sddp_steps_total{"), all_ranks.count("k8sddp_steps_total{"))  # scraped once
         assert (400, []) == (gang.get("/status?ranks=x")[0], json.loads(gang.get("/status?ranks=2-9")[1])["ranks"])
