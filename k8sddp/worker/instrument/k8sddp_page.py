@@ -1,10 +1,11 @@
 """The page that a rank shares with its worker: how far it has come, in the words of k8sddp_words.
 
 The worker makes the file (rank-N.page) before the rank starts; where it could not, the rank goes on uncounted. One step
-of DDP costs some 3 us in all of it (tests/unit/worker/test_rank_page.py). Counted are the steps of the first optimizer
-that steps, once each even where a subclass calls `super().step()`, and what k8sddp_calls watches. Of several threads
-the one counts that trains: that has called DDP's forward last, and before that the one that asked for the process
-group. A child that a rank forks counts nothing.
+of DDP costs some 3 us in all of it while its code is in the CPU's caches (tests/unit/worker/test_rank_page.py), and up
+to ten times as much where a step and other programs drive it out of them (tests/bench/overhead.py). Counted are the
+steps of the first optimizer that steps, once each even where a subclass calls `super().step()`, and what k8sddp_calls
+watches. Of several threads the one counts that trains: that has called DDP's forward last, and before that the one that
+asked for the process group. A child that a rank forks counts nothing.
 
 Own time is what a rank needs from the end of a step to the end of the next forward, without backward and collectives:
 DDP makes the times of whole steps equal, so this alone shows the rank that the others wait for.
