@@ -19,7 +19,7 @@ from . import messages, plan, roster
 from .effects import Effect, Note, Send
 from .roster import LOCAL, Peer
 
-LIMIT = 5.0  # seconds for the round: the visits take 3.6 s at most (preflight/peers.py)
+LIMIT = 5.0  # seconds for the round: the visits take 3 s at most (preflight/peers.py)
 LONG_LIMIT = 12.0  # where the checks are all that is asked for
 
 _Pod = tuple[str, str, int]  # name, address, probe port: another pod, or another life of it, is checked anew

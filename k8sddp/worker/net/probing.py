@@ -20,11 +20,13 @@ from . import listening, loop
 
 BACKLOG = 4096  # connections not yet accepted: all members of the largest gang visit node 0 at one time
 TRIES = 3
-PAUSE = 0.2  # seconds between two tries where the first failed at once
+PAUSE = 1.0  # seconds from one try to the next, if it failed at once: a firewall may not know a new pod yet
 MAX_ANSWER = 256
 MAGIC = "k8sddp-probe"
 
 REACHED, REFUSED, SILENT = "reached", "refused", "silent"
+# Errors that are silence: a way to a Kubernetes Node that has just come is perhaps only being made
+_SILENT = (errno.ETIMEDOUT, errno.EHOSTUNREACH)
 
 
 class Target(NamedTuple):
@@ -39,7 +41,7 @@ class Target(NamedTuple):
 class Visit(NamedTuple):
     """How it went: REACHED, REFUSED (every try failed at once: `why`) or SILENT; `offset` is our clock less the peer's.
 
-    The true difference is within `offset` plus or minus `error` seconds.
+    SILENT is also what is not certain. The true difference is within `offset` plus or minus `error` seconds.
     """
 
     outcome: str
@@ -92,6 +94,7 @@ class Visitor:
     def _try(self) -> None:
         target, self._tries = self._target, self._tries + 1
         self._begun, self._heard = self._clock(), b""
+        self._next = self._events.now() + PAUSE
         try:
             family = socket.AF_INET6 if ":" in target.address else socket.AF_INET
             self._socket = sock = socket.socket(family, socket.SOCK_STREAM)
@@ -100,17 +103,16 @@ class Visitor:
         except OSError as error:
             code = error.errno or errno.EIO
         if code not in (0, errno.EINPROGRESS):
-            self._failed(os.strerror(code).lower(), refused=True)
+            self._failed(os.strerror(code).lower(), refused=code not in _SILENT)
             return
-        self._timer = self._events.after(self._patience, lambda: self._failed("no answer", refused=False))
+        self._timer = self._events.after(self._patience, lambda: self._failed("", refused=False))
         self._events.watch(sock.fileno(), write=self._connected)
 
     def _connected(self) -> None:
         assert self._socket is not None
         code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
-            # ETIMEDOUT is silence, and so is every error of a way that is perhaps only just being made
-            self._failed(os.strerror(code).lower(), refused=code != errno.ETIMEDOUT)
+            self._failed(os.strerror(code).lower(), refused=code not in _SILENT)
         else:
             self._events.watch(self._socket.fileno(), read=self._readable)
 
@@ -146,13 +148,13 @@ class Visitor:
     def _failed(self, why: str, *, refused: bool) -> None:
         self._close()
         self._refused += refused
-        self._why = why if refused else self._why
+        self._why = why or self._why
         if self._tries < TRIES:
-            self._events.after(PAUSE if refused else 0.0, self._try)
+            self._events.after(max(0.0, self._next - self._events.now()), self._try)
         elif self._refused == TRIES:
             self._done(Visit(REFUSED, self._why))
         else:
-            self._done(Visit(SILENT, "no answer within %.0f s" % (TRIES * self._patience)))
+            self._done(Visit(SILENT, self._why or "no answer within %.0f s" % (TRIES * self._patience)))
 
     def _close(self) -> None:
         if self._timer:

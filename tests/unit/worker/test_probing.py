@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import threading
 import time
@@ -75,11 +77,26 @@ def test_a_closed_port_is_refused_after_three_tries(events: loop.Loop) -> None:
 
 
 def test_a_peer_that_is_only_late_is_reached(events: loop.Loop) -> None:
-    """Refused once, then there: a try is no verdict."""
+    """Refused twice, then there: a network policy takes a moment until it knows a new pod."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
-        events.after(probing.PAUSE / 2, lambda: (sock.listen(), door(events, sock)))
+        events.after(1.2, lambda: (sock.listen(), door(events, sock)))
         assert probing.REACHED == visit(events, sock.getsockname()[1]).outcome
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome"),
+    [
+        pytest.param(errno.EHOSTUNREACH, probing.SILENT, id="no route to host"),
+        pytest.param(errno.ENETUNREACH, probing.REFUSED, id="network is unreachable"),
+    ],
+)
+def test_a_host_without_a_route_is_not_certain(
+    events: loop.Loop, monkeypatch: pytest.MonkeyPatch, code: int, outcome: str
+) -> None:
+    """Routes to a Kubernetes Node that has just come may be a while in coming; a pod without any network gets none."""
+    monkeypatch.setattr(socket.socket, "connect_ex", lambda _sock, _address: code)
+    assert probing.Visit(outcome, os.strerror(code).lower()) == visit(events, closed_port())
 
 
 def test_a_port_that_swallows_what_it_gets_is_silent(events: loop.Loop) -> None:
