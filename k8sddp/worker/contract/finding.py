@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
+UNKNOWN = "unknown"  # a version that could not be had, or not in time
 MAX_TEXT = 300  # characters of one that travels to node 0, each up to twelve bytes of JSON: a join has 48 KiB
 MAX_SENT = 8  # of one node that are not well
 

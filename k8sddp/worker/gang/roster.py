@@ -115,10 +115,14 @@ _DIFFERENT = "%s is %s there but %s on node 0"
 
 
 def disagreements(own: messages.Join, join: messages.Join) -> Sequence[tuple[str, str]]:
-    """Return what else is not the same there: the level of each finding, and its sentence."""
+    """Return what else is not the same there: the level of each finding, and its sentence.
+
+    A torch that a node could not look at in time is no other one; that node has said so itself.
+    """
+    torch = finding.WARNING if finding.UNKNOWN in (own.torch_version, join.torch_version) else finding.PROBLEM
     facts = (
         (finding.PROBLEM, "the code digest", own.code_digest, join.code_digest, "all nodes must agree"),
-        (finding.PROBLEM, "torch", own.torch_version, join.torch_version, "all nodes must agree"),
+        (torch, "torch", own.torch_version, join.torch_version, "all nodes must agree"),
         (finding.WARNING, "Python", own.python, join.python, "objects that the ranks exchange may not be read"),
     )
     return [

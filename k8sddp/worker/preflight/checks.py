@@ -33,7 +33,7 @@ class Report(NamedTuple):
 
     findings: tuple[finding.Finding, ...]
     seconds: float
-    torch: str = software.UNKNOWN
+    torch: str = finding.UNKNOWN
 
 
 def look(node: node_env.NodeEnv, words: tuple[str, ...], environ: Mapping[str, str], *, limit: float = LIMIT) -> Report:
@@ -41,7 +41,7 @@ def look(node: node_env.NodeEnv, words: tuple[str, ...], environ: Mapping[str, s
     begun = time.monotonic()
     (found,) = together([software.find_torch], limit=limit)
     torch = found if isinstance(found, software.Torch) else None
-    version = (torch.version if torch else "") or software.UNKNOWN
+    version = (torch.version if torch else "") or finding.UNKNOWN
     if node.preflight == node_env.SKIP and not node.only_preflight:
         return Report((), time.monotonic() - begun, version)
     late = isinstance(found, Late)

@@ -16,7 +16,6 @@ from typing import NamedTuple, Optional
 from k8sddp.worker.contract.finding import PROBLEM, WARNING, Finding
 
 MIN_TORCH = (2, 4)
-UNKNOWN = "unknown"
 NONE = "None"  # as version.py says it
 NVIDIA_VERSION = "driver/nvidia/version"  # in /proc, also of a container: the kernel module's
 

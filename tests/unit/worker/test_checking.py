@@ -191,6 +191,16 @@ def test_another_torch_on_a_node_does_what_the_job_wants(mode: str, starts: bool
     assert said is any(note.startswith(text) for note in notes(told))
 
 
+def test_a_torch_that_was_not_seen_in_time_is_a_warning() -> None:
+    """A node whose disk is slow ends no job, and least of all one that trains when its replacement comes."""
+    told = joined(make_gang(), make_join(0), make_join(1, torch_version=finding.UNKNOWN))
+    assert not gangs.ends(told)
+    assert [True] == [
+        note.startswith("preflight of node 1 (pod digits-1): warning: peers: torch is unknown there")
+        for note in notes(told)
+    ]
+
+
 def test_another_python_on_a_node_is_a_warning() -> None:
     """Only pickled objects would notice."""
     told = joined(make_gang(), make_join(0), make_join(1, python="3.9"))
