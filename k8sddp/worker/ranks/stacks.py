@@ -165,6 +165,7 @@ class _Asked:
         self._may_dump = False
         self._dump_offset: Optional[int] = None  # and faulthandler's, once that is asked
         found = process(self._pid) if self._pid else None
+        self._state = found.state if found else None  # from before it was asked: who answers runs
         if found and found.state not in STOPPED + ENDED:
             self._guarded(self._ask, found)
 
@@ -185,7 +186,7 @@ class _Asked:
             self._refused("has ended" if self._pid else "has not started yet")
         elif found.state in STOPPED + ENDED:
             self._refused("is stopped" if found.state in STOPPED else "has ended", found.state)
-        elif self.seen is None and not self._answered(found.state):
+        elif self.seen is None and not self._answered():
             waited = now - self._begun
             if waited >= LIMIT:
                 self._refused(SILENT.get(found.state, NO_ANSWER), found.state)
@@ -232,7 +233,7 @@ class _Asked:
             self._offset = self._size()
         return said[-1] if said else None
 
-    def _answered(self, state: str) -> bool:
+    def _answered(self) -> bool:
         """Take the answer, where it has come as a whole; return whether it has."""
         if self._size() == self._offset:
             return False
@@ -243,7 +244,7 @@ class _Asked:
         if dump is None:
             return False
         self.seen = self._stack._replace(
-            state=state,
+            state=self._state,
             frames=dumps.without_ours(dump.frames),
             cut=dump.cut or len(text) >= MAX_DUMP,
             user_frame=dumps.user_frame(dump.frames),

@@ -130,8 +130,11 @@ def ranks(tmp_path: Path) -> Iterator[Ranks]:
 def test_a_rank_tells_where_it_is_whatever_it_does(ranks: Ranks, does: str) -> None:
     """In Python code, in a call that Python waits in, in C, and in C with the GIL held."""
     rank = ranks.start(does)
+    state = "R" if does == "busy" else "S"
+    ranks.until(lambda: (found := stacks.process(ranks.processes[rank].pid)) is not None and found.state == state)
     seen = ranks.look()[rank]
     assert ("", does, "<module>") == (seen.problem, *(one.function for one in seen.frames))
+    assert state == seen.state
     assert {"<string>"} == {one.file for one in seen.frames}
     assert seen.frames[0] == seen.user_frame
     assert ranks.processes[rank].poll() is None
@@ -141,6 +144,22 @@ def test_a_rank_in_a_function_that_we_watch_is_shown_without_us(ranks: Ranks) ->
     """Whoever reads a stack looks for their own code, and torch's."""
     rank = ranks.start("watched")
     assert ["asleep", "watched", "<module>"] == [one.function for one in ranks.look()[rank].frames]
+
+
+def test_the_state_of_a_rank_is_that_before_it_was_asked(ranks: Ranks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who answers runs, whatever it did before."""
+    answers: list[int] = []
+    path = ranks.folder / "rank-0.stack"
+    path.write_text("7 answers to ask\n")
+
+    def send(_pid: int, number: int) -> None:
+        answers.append(number)
+        path.write_text(f'{path.read_text()}Stack (most recent call first):\n  File "a.py", line 1 in f\n{stacks.END}')
+
+    monkeypatch.setattr(stacks, "process", lambda _: stacks.Process("R" if answers else "S", caught=-1))
+    ranks.looker = stacks.Looker(ranks.events, pids=lambda: {0: 7}, path=lambda _: str(path), send=send)
+    assert "S" == ranks.look()[0].state
+    assert [stacks.ASK] == answers
 
 
 def test_a_stopped_rank_is_called_stopped_and_not_asked(ranks: Ranks) -> None:
