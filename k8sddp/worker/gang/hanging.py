@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Optional
 
-from .looks import GONE, UNKNOWN, Seen
+from .looks import GONE, UNKNOWN, UNSEEN, Seen
 
 WRITES = 4096  # bytes between two looks: more than a few lines of a log
 SHOWN = 8  # ranks listed in a sentence
@@ -228,8 +228,10 @@ class _Gang:
         return seen.waits  # code of the user's may run in a backward, and DDP's constructor may import for seconds
 
     def moves(self, rank: int) -> bool:
-        """Return whether a rank does something between the looks."""
+        """Return whether a rank does something between the looks, or may, because nobody can look at it."""
         seen = [look[rank] for look in self._looks if rank in look]
+        if seen and all(one.state == UNSEEN for one in seen):
+            return True
         written = [one.written for one in seen if one.written != UNKNOWN]
         steps = zip(written, written[1:])  # noqa: B905, RUF007  itertools.pairwise is newer than Python 3.9
         writes = any(after - before > WRITES for before, after in steps)

@@ -19,6 +19,7 @@ ROOM = 48 * 1024  # characters of texts in one message, which takes 128 KiB (gan
 UNKNOWN = -1  # bytes, where the kernel does not tell
 
 GONE = ""  # instead of a state: there is no such process
+UNSEEN = "?"  # which process it is nobody knows: it has not started, or, under spawn, has not joined
 
 
 class Seen(NamedTuple):

@@ -20,7 +20,6 @@ from .sources import line as source
 MAX_LINES = 64  # of one stack: its innermost frames
 MAX_STACKS = 16  # different ones, printed at once
 QUIET = 60.0  # seconds until all are printed again
-UNKNOWN = "?"  # state of a process that nobody knows
 
 Look = Callable[[Callable[[tuple[stacks.RankStack, ...]], None]], object]
 
@@ -57,7 +56,7 @@ class Looking:
 def seen_of(stack: stacks.RankStack) -> looks.Seen:
     """Return one rank's stack as node 0 is told of it."""
     if not stack.pid:
-        return looks.Seen(stack.rank, UNKNOWN)
+        return looks.Seen(stack.rank, looks.UNSEEN)
     frame = stack.user_frame
     return looks.Seen(
         stack.rank,

@@ -170,6 +170,13 @@ def test_who_still_works_is_spared(changes: list[Mapping[str, object]], row: han
     assert (NOW - 30.0 + LIMIT if row.changed == NOW - 30.0 else None) == found.again
 
 
+def test_who_cannot_be_looked_at_is_spared() -> None:
+    """Under spawn a parent may load data for long before its ranks begin: nobody sees whether it stands still."""
+    rows = [waiter(0, "init_process_group", (JOINING, 0, 0, 0, 0, 0)), hanging.Row(1, changed=BEGAN)]
+    found = named(rows, three(r0=waits(0), r1=looks.Seen(1, looks.UNSEEN)))
+    assert ((1,), True) == (found.ranks, found.works)
+
+
 def test_a_few_lines_of_log_are_no_save() -> None:
     """`still waiting` every second is what a stuck rank may print."""
     seen = [{0: waits(0), 1: busy(1)._replace(written=100 * look)} for look in range(3)]
