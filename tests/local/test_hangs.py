@@ -117,7 +117,7 @@ def test_what_only_takes_long_is_no_hang(tmp_path: Path, kind: str, seconds: str
         assert [0, 0] == gang.wait(), gang.pods[0].log
     log = gang.pods[0].log
     assert " hangs: " not in log, log
-    assert (kind in ("work", "save")) == (" still works, and the others wait for it: " in log), log
+    assert kind in ("work", "save") or " still works" not in log, log  # said only if the looks come before its end
 
 
 @again
