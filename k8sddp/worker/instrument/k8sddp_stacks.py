@@ -34,7 +34,7 @@ _state = {"fd": -1}
 def install(path: str) -> None:
     """Answer into the file at `path`, which the worker has made; a signal that the script has taken is left to it."""
     fd = _state["fd"] = os.open(path, os.O_WRONLY | os.O_APPEND)
-    answers = []
+    answers = ["fd%d" % fd]  # a script that closes all descriptors gives the number to a file of its own
     if _is_free(DUMP):
         faulthandler.register(DUMP, file=fd, all_threads=False, chain=False)
         answers.append("dump")

@@ -38,6 +38,7 @@ STOPPED = ("T", "t")
 ENDED = ("Z", "X")
 NO_HOOK = "has not told that it answers: Python is just starting, or runs without k8sddp's hooks"
 TAKEN = "does not answer: the script has taken the signals for itself"
+CLOSED = "does not answer: the script has closed the file that it answers into"
 SILENT = {
     "D": "did not answer within 1 s: it is in a system call that nothing interrupts (a disk, a network file system or "
     "a driver that does not answer)",
@@ -202,6 +203,9 @@ class _Asked:
         asks = "ask" in answers and found.caught & _bit(ASK)
         # where the main thread blocks it another would answer in its place
         self._may_dump = "dump" in answers and bool(found.caught & _bit(DUMP)) and not found.blocked & _bit(DUMP)
+        if (asks or self._may_dump) and not self._is_open(answers[0]):
+            self._refused(CLOSED, found.state)
+            return
         if found.pending & _bit(DUMP):
             self._dump_offset = self._offset  # asked by an earlier look, and once is enough
         if asks:
@@ -210,6 +214,15 @@ class _Asked:
             self._dump()
         else:
             self._refused(NO_HOOK if said is None else TAKEN, found.state)
+
+    def _is_open(self, word: str) -> bool:
+        """Return whether the descriptor of `fd7` is still that of the file; else an answer would go into another."""
+        try:
+            return os.path.samestat(os.stat("/proc/%d/fd/%s" % (self._pid, word[2:])), os.stat(self._path))
+        except PermissionError:  # a program with capabilities of its own, whose /proc is root's
+            return True
+        except OSError:
+            return False
 
     def _dump(self) -> None:
         if self._may_dump and self._dump_offset is None:

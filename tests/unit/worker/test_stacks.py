@@ -55,6 +55,10 @@ def ending():
 def deaf():
     signal.pthread_sigmask(signal.SIG_BLOCK, {k8sddp_stacks.DUMP, k8sddp_stacks.ASK})
     in_c()
+def closing():
+    os.closerange(3, 256)
+    sys.saved = open(sys.argv[2] + ".saved", "wb")  # which gets the number of a file that we had
+    asleep()
 def another():
     os.write(1, UP)
     os.execv("/bin/sleep", ["sleep", "100"])
@@ -150,15 +154,17 @@ def test_the_state_of_a_rank_is_that_before_it_was_asked(ranks: Ranks, monkeypat
     """Who answers runs, whatever it did before."""
     answers: list[int] = []
     path = ranks.folder / "rank-0.stack"
-    path.write_text("7 answers to ask\n")
+    own = path.open("ab")  # this process stands for the rank
+    path.write_text(f"{os.getpid()} answers to fd{own.fileno()} ask\n")
 
     def send(_pid: int, number: int) -> None:
         answers.append(number)
         path.write_text(f'{path.read_text()}Stack (most recent call first):\n  File "a.py", line 1 in f\n{stacks.END}')
 
     monkeypatch.setattr(stacks, "process", lambda _: stacks.Process("R" if answers else "S", caught=-1))
-    ranks.looker = stacks.Looker(ranks.events, pids=lambda: {0: 7}, path=lambda _: str(path), send=send)
-    assert "S" == ranks.look()[0].state
+    ranks.looker = stacks.Looker(ranks.events, pids=lambda: {0: os.getpid()}, path=lambda _: str(path), send=send)
+    with own:
+        assert "S" == ranks.look()[0].state
     assert [stacks.ASK] == answers
 
 
@@ -247,6 +253,14 @@ def test_a_file_does_not_grow_without_end(ranks: Ranks, monkeypatch: pytest.Monk
     for _ in range(12):
         assert "busy" == ranks.look()[rank].frames[0].function
     assert (ranks.folder / f"rank-{rank}.stack").stat().st_size < 1000
+
+
+def test_nothing_is_written_into_a_file_that_got_our_number(ranks: Ranks) -> None:
+    """A script that closes all descriptors opens its checkpoint where we had our file."""
+    rank = ranks.start("closing")
+    assert stacks.CLOSED == ranks.look()[rank].problem
+    assert 0 == (ranks.folder / f"rank-{rank}.stack.saved").stat().st_size
+    assert ranks.processes[rank].poll() is None
 
 
 def test_a_rank_that_cannot_be_looked_at_ends_neither_the_look_nor_the_loop(ranks: Ranks) -> None:
