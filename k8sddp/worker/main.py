@@ -69,7 +69,8 @@ def main(argv: Optional[Sequence[str]] = None, environ: Optional[Mapping[str, st
     except code_zip.CodeZipError as error:
         return _refuse(env, sink, node, kind="configuration", detail=str(error))
     except checks.PreflightError as error:
-        return _refuse(env, sink, node, kind="preflight", detail=str(error))
+        kind, detail = _weighed(node, str(error))
+        return _refuse(env, sink, node, kind=kind, detail=detail)
     except Exception as error:  # ours to mend, but no rank may outlive it and no rank's exit code may be imitated
         sys.__excepthook__(type(error), error, error.__traceback__)  # `traceback` costs every worker 1 MB
         code = _refuse(env, sink, node, kind="infrastructure", detail="the worker itself failed: %r" % error)
@@ -163,6 +164,17 @@ def _answer(node_driver: driver.Driver, sink: rank_output.Sink) -> Callable[[int
             node_driver.asked_to_stop(number)
 
     return answer
+
+
+def _weighed(node: node_env.NodeEnv, problem: str) -> tuple[str, str]:
+    """Return kind and detail of a problem that ends this pod: only that of a node's first pod ends the job for good.
+
+    An earlier pod had the same image and spec, so it is this Kubernetes Node's GPU or disk; and the job may have
+    trained for days.
+    """
+    if node.failure_count + node.ignored_count == 0:
+        return "preflight", problem
+    return "infrastructure", problem + "; this pod replaces an earlier one, so that counts and is tried again"
 
 
 def _unpack(node: node_env.NodeEnv) -> str:

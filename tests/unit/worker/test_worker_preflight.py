@@ -26,6 +26,15 @@ def test_all_problems_of_a_node_are_said_and_the_first_is_the_verdict(tmp_path: 
     assert (1, True) == (len(others), "GPUs: nccl needs a GPU per rank" in others[0])
 
 
+@pytest.mark.parametrize("count", ["K8SDDP_FAILURE_COUNT", "K8SDDP_IGNORED_COUNT"])
+def test_a_problem_of_a_pod_that_replaces_another_counts_and_ends_no_job(tmp_path: Path, count: str) -> None:
+    """A GPU that has fallen off one Kubernetes Node ends no training of days: 75 instead of 77."""
+    gang = workers.Gang(tmp_path, RAN, backend="nccl", gpus="1")
+    with gang.start(0, **{count: "1"}):
+        assert [75] == gang.wait()
+    assert "nccl needs a GPU per rank" in str(gang.pods[0].cause["message"])
+
+
 @pytest.mark.parametrize("mode", ["warn", "skip"])
 def test_a_problem_ends_no_job_that_does_not_want_it(tmp_path: Path, mode: str) -> None:
     """`warn` says it, `skip` does not look; the job goes on, and the ranks find out."""
