@@ -11,7 +11,7 @@ SOURCES     := k8sddp tests manifests/samples
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test lint lint-workflows unit property golden-update local contract test-gpu cluster cluster-down e2e
-.PHONY: bench bench-restart bench-overhead bench-telling bench-apply test-torch-min test-worker wheel wheel-test clean
+.PHONY: bench bench-hang bench-restart bench-overhead bench-telling bench-apply test-torch-min test-worker wheel wheel-test clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,6 +85,9 @@ bench-overhead: $(READY) ## What we cost an undisturbed run: worker memory, step
 
 bench-telling: $(READY) ## What node 0 pays for knowing how far the ranks of 2 to 4,096 nodes are (4 minutes)
 	$(BIN)/python -m tests.bench telling
+
+bench-hang: $(READY) ## What notices a hang, and whom it names: beside torchrun, and ft_launcher if K8SDDP_BENCH_FT_LAUNCHER names it (90 minutes)
+	$(BIN)/python -m tests.bench hanging
 
 bench-apply: $(READY) ## From apply to the first step on a cluster, in phases, beside kubectl (starts a cluster if none runs)
 	$(BIN)/python -m tests.bench applying
