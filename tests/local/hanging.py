@@ -103,6 +103,8 @@ def train(rank):
         optimizer.step()
     if KIND == "join":
         uneven(rank)
+    if KIND == "stop" and FIRST:
+        train_on(model)  # as long as it takes the test to see what is said of it
     print("done", flush=True)
     dist.destroy_process_group()
 
@@ -120,6 +122,14 @@ def steady(model):
             print("trains on", flush=True)
         time.sleep(0.2)
         model(torch.ones(2, 4)).sum().backward()
+
+def train_on(model):
+    seen = torch.zeros(1)
+    while not seen:
+        time.sleep(0.1)
+        model(torch.ones(2, 4)).sum().backward()
+        seen[0] = os.path.exists(os.path.join(os.environ["FLAGS"], "seen"))
+        dist.all_reduce(seen)
 
 def uneven(rank):
     from torch.distributed.algorithms.join import Join
