@@ -22,8 +22,13 @@ hypothesis.settings.load_profile("same")
 
 
 def pytest_configure() -> None:
-    """Take SIGINT and SIGHUP back: a background shell or nohup ignores them, and programs below inherit that."""
-    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    """Take back signals that a background shell or nohup ignores: programs below inherit that."""
+    taken = (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGQUIT, signal.SIG_DFL),
+        (signal.SIGHUP, signal.SIG_DFL),
+    )
+    for number, handler in taken:
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
 

@@ -61,13 +61,13 @@ class TestWithTheWorker:
         for _ in range(2):
             ended = program.k8sddp("run", "--local", "job.yaml", cwd=run.folder)
             assert 0 == ended.code, ended.err
-            assert "kept: .k8sddp/read/files/read-0: out/model.pt (2.0 KiB)\n" in ended.err
-            assert "kept: .k8sddp/read/files/read-0.tmp: metrics.json (2 bytes)\n" in ended.err
+            assert "kept: .k8sddp/small/files/small-0: out/model.pt (2.0 KiB)\n" in ended.err
+            assert "kept: .k8sddp/small/files/small-0.tmp: metrics.json (2 bytes)\n" in ended.err
             assert "read-1" not in ended.err
         kept = {str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file()}
-        assert {"train.py", "job.yaml", ".k8sddp/read/.gitignore"} == {path for path in kept if "/files" not in path}
+        assert {"train.py", "job.yaml", ".k8sddp/small/.gitignore"} == {path for path in kept if "/files" not in path}
         assert {
-            f".k8sddp/read/{of}/read-0{name}"
+            f".k8sddp/small/{of}/small-0{name}"
             for of in ("files", "files.old")
             for name in ("/out/model.pt", ".tmp/metrics.json")
         } == {path for path in kept if "/files" in path}
@@ -103,7 +103,7 @@ class TestWithTheWorker:
                 while b"[rank 0] tick" not in lines.readline():
                     pass
             said = run.assert_ended(process, 141)
-        assert "kept: .k8sddp/read/files/read-0: out/model.pt (2.0 KiB)\n" in said
+        assert "kept: .k8sddp/small/files/small-0: out/model.pt (2.0 KiB)\n" in said
 
     def test_an_error_names_the_users_file(self, tmp_path: Path) -> None:
         """In the rank's traceback and in the sentence at the end; the copy in the pod's folder is nobody's to mend."""
