@@ -17,7 +17,6 @@ from .contract import verdict as verdicts
 from .instrument import k8sddp_origin
 
 MAX_VICTIMS = 48
-SHOWN = 8  # ranks listed in a sentence
 MAX_TEXT = 400
 MAX_SENT = 3000  # characters, of up to twelve bytes of JSON: two such texts fit in a message (gang/wire.py)
 
@@ -184,9 +183,9 @@ def summary(verdict: verdicts.Verdict) -> str:
         return "this node leaves job %s%s" % (verdict.job, reason or ": it was asked to stop")
     others = ""
     if verdict.alike and first_failure and first_failure.rank is not None:
-        others = "; %s failed alike" % _ranks((*verdict.alike, first_failure.rank))
+        others = "; %s failed alike" % wording.ranks((*verdict.alike, first_failure.rank))
     if verdict.victims:
-        others += "; %s failed as a consequence" % _ranks(verdict.victims)
+        others += "; %s failed as a consequence" % wording.ranks(verdict.victims)
     if verdict.outcome == verdicts.FAILED and verdict.max_attempts > 1:
         others += "; %d of %d attempts used" % (verdict.spent, verdict.max_attempts)
     return "job %s %s%s%s" % (verdict.job, verdict.outcome, reason, others)
@@ -198,11 +197,6 @@ def _is_like(one: Failure, cause: Failure) -> bool:
         last = [last_words.error(failure.traceback or "") for failure in (one, cause)]
         return one.exit_code == cause.exit_code and last[0] == last[1]
     return one.kind == "exception" == cause.kind and one.exception == cause.exception
-
-
-def _ranks(ranks: Sequence[int]) -> str:
-    shown = ", ".join(map(str, sorted(ranks)[:SHOWN]))
-    return "rank%s %s%s" % ("s" if len(ranks) > 1 else "", shown, " and more" if len(ranks) > SHOWN else "")
 
 
 def to_record(failure: Failure) -> dict[str, object]:
@@ -260,6 +254,4 @@ def _public(failure: Failure) -> verdicts.FirstFailure:
 
 
 def _one_line(text: str) -> str:
-    line = " ".join(text.split())
-    printable = "".join(char if char.isprintable() else "?" for char in line)
-    return wording.shorten(printable, MAX_TEXT)
+    return wording.shorten(wording.printable(text), MAX_TEXT)

@@ -21,10 +21,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Optional
 
+from k8sddp.worker.contract import wording
+
 from .looks import GONE, UNKNOWN, UNSEEN, Seen
 
 WRITES = 4096  # bytes between two looks: more than a few lines of a log
-SHOWN = 8  # ranks listed in a sentence
 COLLECTIVES = -1  # of Row.order: the count of collectives, in which ranks may differ for good
 
 FRAMELESS = "Work.wait"  # C++: the innermost frame is its caller's
@@ -120,14 +121,6 @@ def judge(
     return Finding((), "%s, the longest for %.0f s" % (gang.others(()), long), long, works=moves)
 
 
-def listed(ranks: Sequence[int]) -> str:
-    """Return `rank 1`, or `ranks 1, 2`; nothing for none."""
-    if not ranks:
-        return ""
-    shown = ", ".join(map(str, ranks[:SHOWN]))
-    return "rank%s %s%s" % ("s" if len(ranks) > 1 else "", shown, " and more" if len(ranks) > SHOWN else "")
-
-
 class _Gang:
     """Rows and looks of one moment, asked from several sides."""
 
@@ -176,7 +169,7 @@ class _Gang:
         row = self.rows[ranks[0]]
         moves = spare and any(map(self.moves, ranks))
         lately = spare and self._lately(row)
-        alike = "; so %s %s" % ("do" if len(ranks) > 2 else "does", listed(ranks[1:])) if len(ranks) > 1 else ""
+        alike = "; so %s %s" % ("do" if len(ranks) > 2 else "does", wording.ranks(ranks[1:])) if len(ranks) > 1 else ""
         return Finding(
             tuple(ranks),
             "%s%s; %s" % (detail, alike, self.others(ranks)),
@@ -217,7 +210,7 @@ class _Gang:
         count = "%d ranks wait" % len(waits) if len(waits) > 1 else "rank waits"
         who = "%s %s" % ("the other" if but else "all", count)
         if len(waits) < rest:
-            who = "%s %s" % (listed(waits), "wait" if len(waits) > 1 else "waits")
+            who = "%s %s" % (wording.ranks(waits), "wait" if len(waits) > 1 else "waits")
         return "%s in %s" % (who, places[0][0])
 
     def _waits(self, rank: int) -> bool:

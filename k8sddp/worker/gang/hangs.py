@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import NamedTuple, Optional, Union
 
 from k8sddp.worker import root_cause
-from k8sddp.worker.contract import node_env
+from k8sddp.worker.contract import node_env, wording
 
 from . import looks, messages, plan, progress, roster, standings, suspicion
 from .effects import Effect, Note, Send
-from .hanging import Finding, Row, listed
+from .hanging import Finding, Row
 
 WHOLE = "; nothing is ended, because restart.onHang is report"
 
@@ -100,7 +100,7 @@ class Hangs:
             elif isinstance(step, suspicion.Tell):
                 effects.append(Note(self._told(step.finding)))
             else:
-                effects.append(Note("nobody waits for %s any more" % (listed(step.finding.ranks) or "others")))
+                effects.append(Note("nobody waits for %s any more" % (wording.ranks(step.finding.ranks) or "others")))
         return Outcome(effects, failure)
 
     def _told(self, found: Finding) -> str:

@@ -16,6 +16,8 @@ import stat
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Optional
 
+from k8sddp.worker.contract import wording
+
 # What tells torch where to write: <value><rank>. The first since the recorder is not NCCL's alone (seen in 2.15, which
 # warns of the second); an older torch writes where it likes, and a user who sets either has the files there.
 NAMES = ("TORCH_FR_DUMP_TEMP_FILE", "TORCH_NCCL_DEBUG_INFO_TEMP_FILE")
@@ -25,7 +27,6 @@ KEPT = 3  # attempts
 MAX_KEPT = 64 * 1024 * 1024  # bytes of one attempt
 MAX_READ = 4 * 1024 * 1024  # bytes of a file that is read; one of 2,000 collectives with their frames has some 2 MiB
 MAX_NAME = 60
-SHOWN = 8
 
 
 class Standing(NamedTuple):
@@ -54,7 +55,7 @@ def keep(folder: str, scratch: str, ranks: range, attempt: int) -> tuple[str, ..
             os.replace(path, os.path.join(target, "rank-%d" % rank))
             kept.append(rank)
     said = summary([one for one in standings if one is not None])
-    return (*said, "torch's flight records of %s are in %s" % (_listed(kept), target)) if kept else said
+    return (*said, "torch's flight records of %s are in %s" % (wording.ranks(kept), target)) if kept else said
 
 
 def standing(data: bytes, rank: int) -> Optional[Standing]:
@@ -84,11 +85,11 @@ def summary(standings: Iterable[Standing]) -> tuple[str, ...]:
     text = "by torch's flight records collective %d%s is not complete: %s" % (
         number,
         " (%s)" % first.name if first.name else "",
-        _listed(inside) + (" are in it" if len(inside) > 1 else " is in it"),
+        wording.ranks(inside) + (" are in it" if len(inside) > 1 else " is in it"),
     )
     absent = [one.rank for one in ranks if one.enqueued < number]
     if absent:
-        text += ", and %s %s not called it" % (_listed(absent), "have" if len(absent) > 1 else "has")
+        text += ", and %s %s not called it" % (wording.ranks(absent), "have" if len(absent) > 1 else "has")
     return (text,)
 
 
@@ -134,9 +135,3 @@ def _forget(folder: str) -> None:
     for name in sorted(names, key=lambda one: int(one.rpartition("-")[2]))[:-KEPT]:
         with contextlib.suppress(OSError):
             shutil.rmtree(os.path.join(folder, name))
-
-
-def _listed(ranks: Iterable[int]) -> str:
-    numbers = list(ranks)
-    shown = ", ".join(map(str, numbers[:SHOWN])) + (" and more" if len(numbers) > SHOWN else "")
-    return "rank%s %s" % ("s" if len(numbers) > 1 else "", shown)

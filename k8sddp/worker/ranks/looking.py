@@ -11,8 +11,8 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Optional
 
-from k8sddp.worker.contract import stacks
-from k8sddp.worker.gang import hanging, looks, messages
+from k8sddp.worker.contract import stacks, wording
+from k8sddp.worker.gang import looks, messages
 from k8sddp.worker.net import loop, telling
 
 from .sources import line as source
@@ -78,7 +78,7 @@ def shown(found: Sequence[stacks.RankStack]) -> list[str]:
     lines = []
     for group in groups[:MAX_STACKS]:
         first = group[0]
-        lines.append("stack of %s: %s" % (hanging.listed([one.rank for one in group]), first.heading))
+        lines.append("stack of %s: %s" % (wording.ranks(one.rank for one in group), first.heading))
         body = stacks.lines(first, source=lambda frame, pid=first.pid: source(pid or 0, frame))  # type: ignore[misc]
         lines += body if len(body) <= MAX_LINES else ("  ...", *body[-MAX_LINES:])
     if len(groups) > MAX_STACKS:
@@ -107,15 +107,11 @@ def _short(pid: int, path: str) -> str:
 
 def _end(place: str) -> str:
     """Return a place on one line, at most as long as it may be: its end says most."""
-    line = _plain(place)
+    line = wording.printable(place)
     return line if len(line) <= looks.MAX_WHERE else "..." + line[3 - looks.MAX_WHERE :]
 
 
 def _beginning(text: str) -> str:
     """Return a line of the program, at most as long as it may be."""
-    line = _plain(text)
+    line = wording.printable(text)
     return line if len(line) <= looks.MAX_SOURCE else line[: looks.MAX_SOURCE - 3] + "..."
-
-
-def _plain(text: str) -> str:
-    return "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))

@@ -1,4 +1,4 @@
-"""Cutting a sentence: in the middle, between words, within its limit."""
+"""Cutting a sentence: in the middle, between words, within its limit; what else it holds."""
 
 from __future__ import annotations
 
@@ -35,3 +35,22 @@ def test_the_limit_holds_for_every_text(text: str, limit: int) -> None:
     short = wording.shorten(text, limit)
     assert limit - 2 * wording.WORD - 1 <= len(short) <= limit
     assert wording.GAP in short
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        pytest.param((), "", id="none"),
+        pytest.param((3,), "rank 3", id="one"),
+        pytest.param((2, 1), "ranks 1, 2", id="two"),
+        pytest.param(range(9), "ranks 0, 1, 2, 3, 4, 5, 6, 7 and more", id="many"),
+    ],
+)
+def test_ranks_are_listed_from_the_least_on(numbers: tuple[int, ...], expected: str) -> None:
+    """No sentence names more than eight."""
+    assert expected == wording.ranks(numbers)
+
+
+def test_what_cannot_be_shown_is_a_question_mark() -> None:
+    """On one line: a sentence must not move the cursor of a terminal."""
+    assert "a b ?c" == wording.printable("a\n b\t\x1bc")
