@@ -209,8 +209,7 @@ class Driver:
 
     def _launch(self, terms: messages.Attempt) -> None:
         node = self._node
-        first = node.node_rank * node.nproc_per_node
-        last = first + node.nproc_per_node - 1
+        first, last = node.ranks[0], node.ranks[-1]
         self._sink.say(
             "attempt %d starts: node %d of %d, %s by %s, master %s port %d"
             % (

@@ -128,9 +128,7 @@ def _prepare(
     )
     place = rank_env.Place(sys.executable or "python3", "", instrument_dir(), environ)
     node_driver = driver.Driver(events, sink, node, words, own=own, place=place, listener=listener, visits=visits)
-    first = node.node_rank * node.nproc_per_node
-    ranks = range(first, first + node.nproc_per_node)
-    pages = routes.table(node_driver.readiness, node_driver.facts, node_driver.look, own=ranks)
+    pages = routes.table(node_driver.readiness, node_driver.facts, node_driver.look, own=node.ranks)
     http_server.HttpServer(events, http, pages, say=sink.say)
     return node_driver
 

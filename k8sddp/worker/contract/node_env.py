@@ -142,6 +142,12 @@ class NodeEnv(NamedTuple):
     coordinator: str
 
     @property
+    def ranks(self) -> range:
+        """Return the ranks of this node."""
+        first = self.node_rank * self.nproc_per_node
+        return range(first, first + self.nproc_per_node)
+
+    @property
     def http_port(self) -> int:
         """Return the port of /healthz, /readyz and /status."""
         return self.port + HTTP_PORT_OFFSET

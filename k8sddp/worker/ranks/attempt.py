@@ -17,6 +17,7 @@ from typing import Optional
 from k8sddp.worker.contract import node_env
 from k8sddp.worker.contract.stacks import RankStack
 from k8sddp.worker.gang import messages
+from k8sddp.worker.gang.progress import Rank
 from k8sddp.worker.net import loop
 
 from . import (
@@ -27,7 +28,6 @@ from . import (
     pidfds,
     process_tree,
     rank_output,
-    rank_page,
     reports,
     shm,
     stacks,
@@ -74,9 +74,7 @@ class NodeAttempt:
         Raises OSError when that is not possible.
         """
         node, self._number = self._node, attempt.number
-        first = node.node_rank * node.nproc_per_node
-        ranks = range(first, first + node.nproc_per_node)
-        write = self._files.open(node.node_rank, ranks, on_event=self._reports.read)
+        write = self._files.open(node.node_rank, node.ranks, on_event=self._reports.read)
         try:
             for command in launcher.commands(node, attempt, words, place=place):
                 self._spawn(command, write)
@@ -95,7 +93,7 @@ class NodeAttempt:
         self._pids[pid] = command.rank
         self._events.on_child(pid, functools.partial(self._process_ended, pid))
 
-    def progress(self) -> tuple[rank_page.Progress, ...]:
+    def progress(self) -> tuple[Rank, ...]:
         """Return how far each rank of this node has come."""
         return self._files.progress()
 
@@ -148,9 +146,7 @@ class NodeAttempt:
         """Return the process of each rank of this node, None where it has not started."""
         self._reports.read()
         started = {rank: pid for pid, rank in self._pids.items() if rank is not None}
-        first = self._node.node_rank * self._node.nproc_per_node
-        ranks = range(first, first + self._node.nproc_per_node)
-        return {rank: self._reports.newest.get(rank, started.get(rank)) for rank in ranks}
+        return {rank: self._reports.newest.get(rank, started.get(rank)) for rank in self._node.ranks}
 
     def _kill(self) -> None:
         self._killing = True

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Optional
 
+from k8sddp.worker.gang.progress import Rank
 from k8sddp.worker.net import loop
 
 from . import rank_output, rank_page, reported
@@ -87,7 +88,7 @@ class Channels:
                 if isinstance(record, dict) and not any(isinstance(one, (dict, list)) for one in record.values()):
                     yield record
 
-    def progress(self) -> tuple[rank_page.Progress, ...]:
+    def progress(self) -> tuple[Rank, ...]:
         """Return how far each rank of this node has come."""
         now = self._events.now()
         found = (rank_page.read(self._pages.get(rank, -1), rank, now=now) for rank in self.ranks)

@@ -14,7 +14,6 @@ from k8sddp.worker.gang import progress
 from k8sddp.worker.instrument import k8sddp_words as words
 
 _LAYOUT = struct.Struct("=%dQ" % words.WORDS)
-Progress = progress.Rank
 
 
 def create(path: str) -> int:
@@ -42,16 +41,16 @@ def _allocate(fd: int) -> None:
         os.pwrite(fd, bytes(words.SIZE), 0)  # a file system or C library that cannot do it otherwise
 
 
-def read(fd: int, rank: int, *, now: float) -> Progress:
+def read(fd: int, rank: int, *, now: float) -> progress.Rank:
     """Return what the page says at `now` (CLOCK_MONOTONIC, seconds); a page that cannot be read says nothing."""
     try:
         page = _LAYOUT.unpack(os.pread(fd, words.SIZE, 0))
     except (OSError, struct.error):
-        return Progress(rank)
+        return progress.Rank(rank)
     if not page[words.PID] or page[words.LAYOUT] != words.VERSION:
-        return Progress(rank)
+        return progress.Rank(rank)
     since = page[words.SINCE]
-    return Progress(
+    return progress.Rank(
         rank,
         pid=page[words.PID],
         step=page[words.STEP],

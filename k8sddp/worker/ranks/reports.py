@@ -65,7 +65,7 @@ class Reports:
         self._on_start = started
         self._living = living
         self._spawned = node.launcher == "spawn"
-        self._base = node.node_rank * node.nproc_per_node
+        self._base = node.ranks.start
         self._program = node.launcher if node.launcher == "torchrun" else "the script"
         self._ranks: dict[int, int] = {}  # pid -> rank, from the ranks' own word
         self.newest: dict[int, int] = {}  # rank -> pid, of the process that is this rank now

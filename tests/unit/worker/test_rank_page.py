@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from k8sddp.worker import main
+from k8sddp.worker.gang import progress as gang_progress
+from k8sddp.worker.gang.progress import Rank
 from k8sddp.worker.instrument import k8sddp_words
 from k8sddp.worker.ranks import rank_page
 
@@ -67,12 +69,12 @@ def get_backend():
 """
 
 
-def progress(folder: Path, script: str) -> rank_page.Progress:
+def progress(folder: Path, script: str) -> Rank:
     """Return what the worker reads after a rank with a torch of this test's own has run `script`."""
     return ran(folder, script)[0]
 
 
-def ran(folder: Path, script: str, *words: str) -> tuple[rank_page.Progress, str]:
+def ran(folder: Path, script: str, *words: str) -> tuple[Rank, str]:
     """Return that, and what the rank has printed."""
     for name, text in (
         ("optim/optimizer", OPTIMIZER),
@@ -99,7 +101,7 @@ def test_nobody_counts_before_the_rank_begins(tmp_path: Path) -> None:
     fd = rank_page.create(str(tmp_path / "empty"))
     empty = rank_page.read(fd, 3, now=5.0)
     os.close(fd)
-    assert (rank_page.Progress(3), "starting") == (empty, empty.phase)
+    assert (Rank(3), "starting") == (empty, empty.phase)
     begun = progress(tmp_path, "")
     assert (0, 0, 0, None, "starting") == (
         begun.step,
@@ -314,5 +316,11 @@ def test_a_page_that_cannot_be_read_says_nothing(tmp_path: Path) -> None:
     """Closed, or cut by somebody: telling must not end the worker."""
     (tmp_path / "page").write_bytes(b"short")
     with (tmp_path / "page").open("rb") as file:
-        assert rank_page.Progress(1) == rank_page.read(file.fileno(), 1, now=0.0)
-    assert rank_page.Progress(1) == rank_page.read(-1, 1, now=0.0)
+        assert Rank(1) == rank_page.read(file.fileno(), 1, now=0.0)
+    assert Rank(1) == rank_page.read(-1, 1, now=0.0)
+
+
+def test_the_page_and_the_gang_number_the_stages_of_a_group_alike() -> None:
+    """The gang's rooms may not look into the rank's, and the number travels as it stands in the page."""
+    stages = ("NO_GROUP", "JOINING", "JOINED")
+    assert [getattr(k8sddp_words, name) for name in stages] == [getattr(gang_progress, name) for name in stages]

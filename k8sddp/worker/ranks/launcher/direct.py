@@ -41,8 +41,7 @@ def commands(
         shared.setdefault("OMP_NUM_THREADS", "1")  # as torchrun does
     shared.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")
     found = []
-    for local_rank in range(node.nproc_per_node):
-        rank = node.node_rank * node.nproc_per_node + local_rank
+    for local_rank, rank in enumerate(node.ranks):
         env = {
             **shared,
             "RANK": str(rank),

@@ -45,7 +45,7 @@ def build(node: node_env.NodeEnv, attempt: messages.Attempt, place: Place) -> di
     env[node_env.RANK_DIR] = place.rank_dir
     env[node_env.MASTER_HOST] = attempt.master_addr
     env[node_env.WORKER_PID] = str(os.getpid())
-    env[node_env.RANK_BASE] = str(node.node_rank * node.nproc_per_node)
+    env[node_env.RANK_BASE] = str(node.ranks.start)
     inherited = env.get("PYTHONPATH")
     env["PYTHONPATH"] = place.instrument_dir + (os.pathsep + inherited if inherited else "")
     env.setdefault("PYTHONUNBUFFERED", "1")
