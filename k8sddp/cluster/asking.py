@@ -7,14 +7,12 @@ Many jobs are asked side by side within one limit: a pod that does not answer co
 
 from __future__ import annotations
 
-import queue
-import threading
-import time
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from k8sddp import errors
-from k8sddp.cluster import pod_http
+from k8sddp.cluster import abreast, pod_http
 from k8sddp.cluster.api import Cluster
 from k8sddp.cluster.transport import Query
 from k8sddp.manifest import Manifest
@@ -25,7 +23,6 @@ from k8sddp.plan.progress import Progress
 LIMIT: Final = 3.0  # seconds for the next piece of the answer
 FEW: Final = (("ranks", "0"),)  # of all ranks the gang's figures alone, and this one
 TOGETHER: Final = 2.0  # seconds for the answers of all jobs that are asked at once
-ABREAST: Final = 64  # questions under way; frozen pods hold up the others of a second round at most
 
 
 class Asker:
@@ -43,29 +40,13 @@ class Asker:
         """Return what the node 0 of each job says, by name, of those that answer within TOGETHER seconds.
 
         Of one job alone it is all ranks: the one that hangs back may be any.
-        The threads are left behind with what they still wait for; a program may end without them.
         """
         query = FEW if len(jobs) > 1 else ()
-        asked: queue.SimpleQueue[str] = queue.SimpleQueue()
-        told: queue.SimpleQueue[tuple[str, Progress | None]] = queue.SimpleQueue()
-        for name in jobs:
-            asked.put(name)
-
-        def work() -> None:
-            while (name := _next(asked)) is not None:
-                told.put((name, self.ask(jobs[name], query=query, limit=TOGETHER / 2)))
-
-        for _ in range(min(ABREAST, len(jobs))):
-            threading.Thread(target=work, daemon=True).start()
-        deadline, found = time.monotonic() + TOGETHER, dict[str, Progress]()
-        for _ in jobs:
-            try:
-                name, progress = told.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                return found
-            if progress is not None:
-                found[name] = progress
-        return found
+        told = abreast.ask(
+            {name: functools.partial(self.ask, pods, query=query, limit=TOGETHER / 2) for name, pods in jobs.items()},
+            within=TOGETHER,
+        )
+        return {name: one for name, one in told.items() if one is not None}
 
     def ask_again(self, pods: Sequence[Manifest], before: Progress | None) -> Progress | None:
         """Return what node 0 says after `before`: of a gang that makes steps, of the rank that was last alone.
@@ -88,11 +69,4 @@ class Asker:
             self.forbidden = not self._was_answered
         except errors.ClusterError:
             pass  # it has just ended, is frozen, or is of another version
-        return None
-
-
-def _next(names: queue.SimpleQueue[str]) -> str | None:
-    try:
-        return names.get_nowait()
-    except queue.Empty:
         return None

@@ -7,13 +7,12 @@ Kubernetes Node that is. Every failure is a sentence about that pod; the API ser
 
 from __future__ import annotations
 
-import queue
-import threading
+import functools
 from collections.abc import Mapping
 from typing import Final
 
 from k8sddp import constants, errors
-from k8sddp.cluster import answers
+from k8sddp.cluster import abreast, answers
 from k8sddp.cluster.api import Cluster
 from k8sddp.cluster.transport import Query, SilenceError
 from k8sddp.manifest import Manifest
@@ -22,7 +21,6 @@ from k8sddp.worker.contract import wording
 
 LIMIT: Final = 5.0  # seconds for the next piece of an answer
 MAX_ANSWER: Final = 4 << 20  # bytes; the stacks of eight ranks are some 100 KiB
-ABREAST: Final = 64  # pods that are asked at the same time
 MAX_REASON: Final = 200
 
 # What the API server says where the pod does not answer (apimachinery/pkg/util/proxy/transport.go), and the worker
@@ -64,36 +62,22 @@ def get(cluster: Cluster, pod: Manifest, path: str, *, query: Query = (), limit:
 def get_all(
     cluster: Cluster, pods: Mapping[int, Manifest], path: str, *, query: Query = (), limit: float = LIMIT
 ) -> dict[int, bytes | errors.ClusterError]:
-    """Return what each of these pods answers, or why it does not, by the same keys; ABREAST are asked at a time.
+    """Return what each of these pods answers, or why it does not, by the same keys; some are asked at a time.
 
     Who is told once that this user may not ask is not asked for the other pods.
     """
-    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for key in pods:
-        waiting.put(key)
-    found: dict[int, bytes | errors.ClusterError] = {}
     forbidden: list[errors.ForbiddenError] = []
 
-    def work() -> None:
-        while True:
-            try:
-                key = waiting.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                found[key] = forbidden[0] if forbidden else get(cluster, pods[key], path, query=query, limit=limit)
-            except errors.ForbiddenError as fault:
-                forbidden.append(fault)
-                found[key] = fault
-            except errors.ClusterError as fault:
-                found[key] = fault
+    def answer(pod: Manifest) -> bytes | errors.ClusterError:
+        try:
+            return forbidden[0] if forbidden else get(cluster, pod, path, query=query, limit=limit)
+        except errors.ForbiddenError as fault:
+            forbidden.append(fault)
+            return fault
+        except errors.ClusterError as fault:
+            return fault
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(ABREAST, len(pods)))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return {key: found[key] for key in pods if key in found}
+    return abreast.ask({key: functools.partial(answer, pod) for key, pod in pods.items()})
 
 
 def http_port(pod: Manifest) -> int | None:

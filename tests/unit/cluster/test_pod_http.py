@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from k8sddp import cluster, errors
-from k8sddp.cluster import pod_http
+from k8sddp.cluster import abreast, pod_http
 from tests.contract.fake_cluster import FakeCluster, Fault
 from tests.unit.cluster.connected import fake_and_cluster
 from tests.unit.cluster.test_execution import apply
@@ -135,7 +135,7 @@ def test_the_right_that_is_missing_is_named(gang: tuple[FakeCluster, cluster.Clu
     found = cluster.get_from_pods(connection, {0: pod(fake)} | {index: pod(fake, 1) for index in range(1, 200)}, PATH)
     assert 200 == len(found)
     assert all(isinstance(one, errors.ForbiddenError) for one in found.values())
-    assert len(asked(fake)) <= 1 + pod_http.ABREAST
+    assert len(asked(fake)) <= 1 + abreast.AT_A_TIME
 
 
 def test_a_pod_that_does_not_run_is_not_asked(gang: tuple[FakeCluster, cluster.Cluster]) -> None:
