@@ -15,7 +15,8 @@ import zipfile
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from k8sddp import constants, errors
+from k8sddp import errors
+from k8sddp.cli import jobs
 from k8sddp.manifest import Manifest, Ref
 from k8sddp.worker.contract import node_env
 from k8sddp.worker.contract.stacks import Frame
@@ -29,7 +30,7 @@ MAX_FILE: Final = 1 << 22  # bytes of a file, unpacked
 def of_job(connection: cluster.Cluster, job: Manifest) -> Callable[[Frame], str]:
     """Return a function that gives the text of a frame's line, empty where it is not known."""
     archive: list[zipfile.ZipFile | None] = []
-    env = _environment(job)
+    env = jobs.environment(job)
     folder, name = env.get(node_env.WORK_DIR, "").rstrip("/") + "/", env.get(node_env.CODE_CONFIG_MAP, "")
 
     @functools.cache
@@ -45,12 +46,6 @@ def of_job(connection: cluster.Cluster, job: Manifest) -> Callable[[Frame], str]
         return found[frame.line - 1] if 0 < frame.line <= len(found) else ""
 
     return line
-
-
-def _environment(job: Manifest) -> dict[str, str]:
-    containers = job["spec"]["template"]["spec"]["containers"]
-    found = [one.get("env") or () for one in containers if one["name"] == constants.CONTAINER_NAME]
-    return {one["name"]: one.get("value", "") for one in (found[0] if found else ())}
 
 
 def _archive(connection: cluster.Cluster, name: str, *, key: str) -> zipfile.ZipFile | None:

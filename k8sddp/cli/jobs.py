@@ -116,9 +116,7 @@ def shape(job: manifest.Manifest) -> Shape:
 
     Raises RefusedError where they are told nothing.
     """
-    containers = job["spec"]["template"]["spec"]["containers"]
-    found = [one.get("env") or () for one in containers if one["name"] == constants.CONTAINER_NAME]
-    env = {one["name"]: one.get("value", "") for one in (found[0] if found else ())}
+    env = environment(job)
     try:
         return Shape(job["metadata"]["name"], int(env[node_env.NNODES]), int(env[node_env.NPROC_PER_NODE]))
     except (KeyError, ValueError):
@@ -126,6 +124,13 @@ def shape(job: manifest.Manifest) -> Shape:
             f"{manifest.ref_of(job)} has k8sddp's labels, but its container {constants.CONTAINER_NAME!r} is not told "
             f"how many ranks there are ({node_env.NNODES}, {node_env.NPROC_PER_NODE}); use kubectl for it"
         ) from None
+
+
+def environment(job: manifest.Manifest) -> dict[str, str]:
+    """Return what the worker's container is told in plain values, the empty string for what comes from elsewhere."""
+    containers = job["spec"]["template"]["spec"]["containers"]
+    found = [one.get("env") or () for one in containers if one["name"] == constants.CONTAINER_NAME]
+    return {one["name"]: one.get("value", "") for one in (found[0] if found else ())}
 
 
 def _range(noun: str, last: int) -> str:

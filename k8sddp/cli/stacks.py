@@ -50,19 +50,12 @@ def command(name: str, rank: int | None, output: str | None, at: target.Target) 
     """Show where every rank is in its Python code."""
     connection = at.connect()
     name = jobs.bare(name)
-    snapshot = jobs.find(connection, name)
-    job = snapshot.indexed_job(name)
-    assert job is not None
-    shape = jobs.shape(job)
-    nodes = range(shape.nnodes) if rank is None else [shape.check_rank(rank)]
-    told = _asked(connection, snapshot, nodes, rank=rank)
-    if not told.seen:
-        raise _none(told, jobs.status(snapshot, name))
+    job, told = _seen(connection, name, rank=rank)
     if output == "json":
         screen.out(json.dumps(_record(name, told), indent=2))
     else:
         screen.out(_text(connection, job, told))
-    for line in _missing(told.silent, shape):
+    for line in _missing(told.silent, jobs.shape(job)):
         screen.note(line)
 
 
@@ -97,14 +90,21 @@ def on_request(connection: cluster.Cluster, name: str, *, tell: Callable[[str], 
 
 def _paragraphs(connection: cluster.Cluster, name: str) -> list[str]:
     """Return what every rank does, and who is missing."""
+    job, told = _seen(connection, name, rank=None)
+    return [*_text(connection, job, told).split("\n\n"), *_missing(told.silent, jobs.shape(job))]
+
+
+def _seen(connection: cluster.Cluster, name: str, *, rank: int | None) -> tuple[Manifest, Told]:
+    """Return the job, and what its ranks do (or this one); raises K8sddpError where nothing is seen of any."""
     snapshot = jobs.find(connection, name)
     job = snapshot.indexed_job(name)
     assert job is not None
     shape = jobs.shape(job)
-    told = _asked(connection, snapshot, range(shape.nnodes), rank=None)
+    nodes = range(shape.nnodes) if rank is None else [shape.check_rank(rank)]
+    told = _asked(connection, snapshot, nodes, rank=rank)
     if not told.seen:
         raise _none(told, jobs.status(snapshot, name))
-    return [*_text(connection, job, told).split("\n\n"), *_missing(told.silent, shape)]
+    return job, told
 
 
 def _text(connection: cluster.Cluster, job: Manifest, told: Told) -> str:
