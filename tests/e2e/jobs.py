@@ -13,6 +13,14 @@ SAMPLES = Path(__file__).parents[2] / "manifests" / "samples"
 DONE = "print('done')\n"
 HOLD = "import time\nprint('up', flush=True)\ntime.sleep(600)\n"
 
+# With this in its namespace a job's other pods do not come until it is gone
+ONE_POD = {
+    "apiVersion": "v1",
+    "kind": "ResourceQuota",
+    "metadata": {"name": "one"},
+    "spec": {"hard": {"pods": "1"}},
+}
+
 
 def write(folder: Path, name: str, script: str, *, image: str, **spec: object) -> Path:
     """Write FOLDER/NAME/job.yaml with its script and return the path of job.yaml."""

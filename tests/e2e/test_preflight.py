@@ -15,12 +15,6 @@ from tests.e2e.users import User, eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
-ONE_POD = {
-    "apiVersion": "v1",
-    "kind": "ResourceQuota",
-    "metadata": {"name": "one"},
-    "spec": {"hard": {"pods": "1"}},
-}
 NO_NODE = {"scheduling": {"nodeSelector": {"zone": "moon"}}}
 EPHEMERAL = (32768, 60999)  # net.ipv4.ip_local_port_range, from which the probe ports are
 
@@ -34,7 +28,7 @@ def left_of(user: User, name: str) -> set[str]:
 def one_pod_alone(user: User) -> Iterator[None]:
     """Let the namespace have one pod, until the end or `let_the_other_come`."""
     scope = ("--namespace", user.namespace)
-    user.cluster.kubectl(*scope, "create", "--filename=-", stdin=json.dumps(ONE_POD))
+    user.cluster.kubectl(*scope, "create", "--filename=-", stdin=json.dumps(jobs.ONE_POD))
     eventually(lambda: user.object("resourcequota", "one").get("status", {}).get("hard"), bool)
     try:
         yield

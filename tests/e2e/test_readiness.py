@@ -11,12 +11,6 @@ from tests.e2e.users import User, eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
-ONE_POD = {
-    "apiVersion": "v1",
-    "kind": "ResourceQuota",
-    "metadata": {"name": "one"},
-    "spec": {"hard": {"pods": "1"}},
-}
 ASK = """
 import urllib.error, urllib.request
 try:
@@ -42,7 +36,7 @@ def probed(user: User, pod: str) -> dict[str, int]:
 def test_a_node_that_waits_for_the_other_is_not_ready(user: User, tmp_path: Path) -> None:
     """A quota admits one pod of two: it runs, says that it waits, is not Ready; then the other comes, and both are."""
     scope = ("--namespace", user.namespace)
-    user.cluster.kubectl(*scope, "create", "--filename=-", stdin=json.dumps(ONE_POD))
+    user.cluster.kubectl(*scope, "create", "--filename=-", stdin=json.dumps(jobs.ONE_POD))
     eventually(lambda: user.object("resourcequota", "one").get("status", {}).get("hard"), bool)
     file = jobs.write(tmp_path, "half", jobs.HOLD, image=user.cluster.image, nnodes=2)
     assert 0 == user.k8sddp("apply", str(file)).code

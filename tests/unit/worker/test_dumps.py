@@ -22,8 +22,8 @@ def torch(file: str, function: str = "f") -> Frame:
     ("text", "frames", "cut"),
     [
         pytest.param(
-            HEAD + '  File "/work/train.py", line 12 in load\n  File "/work/train.py", line 40 in <module>\n',
-            (Frame("/work/train.py", 12, "load"), Frame("/work/train.py", 40, "<module>")),
+            HEAD + '  File "/app/train.py", line 12 in load\n  File "/app/train.py", line 40 in <module>\n',
+            (Frame("/app/train.py", 12, "load"), Frame("/app/train.py", 40, "<module>")),
             False,
             id="3.9 to 3.15",
         ),

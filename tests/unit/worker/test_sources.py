@@ -24,7 +24,7 @@ MOUNTS = [
 @pytest.mark.parametrize(
     ("path", "kind"),
     [
-        ("/work/train.py", "overlay"),
+        ("/app/train.py", "overlay"),
         ("/data/train.py", "nfs4"),
         ("/data", "nfs4"),
         ("/database/train.py", "overlay"),

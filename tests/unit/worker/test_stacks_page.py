@@ -21,9 +21,9 @@ SEEN = (
         8,
         4711,
         "S",
-        frames=(Frame("/work/train.py", 12, "step"), Frame("/work/train.py", 40, "<module>")),
+        frames=(Frame("/app/train.py", 12, "step"), Frame("/app/train.py", 40, "<module>")),
         cut=True,
-        user_frame=Frame("/work/train.py", 12, "step"),
+        user_frame=Frame("/app/train.py", 12, "step"),
         waits=True,
         signature="0badcafe",
         phase="forward",
@@ -37,8 +37,8 @@ node 1 of 3, pod digits-1-x, attempt 1: what its ranks do, the most recent call 
 
 rank 8 (pid 4711, sleeping, forward, step 12)
   ...
-  /work/train.py:40 in <module>
-  /work/train.py:12 in step
+  /app/train.py:40 in <module>
+  /app/train.py:12 in step
 
 rank 9 (pid 4712, stopped, between, step 11)
   is stopped
@@ -79,7 +79,7 @@ def test_programs_read_the_same_values() -> None:
     assert ("digits", 1, 3, 8, 1) == tuple(
         record[name] for name in ("job", "node_rank", "nnodes", "nproc_per_node", "attempt")
     )
-    assert {"file": "/work/train.py", "line": 12, "function": "step"} == record["stacks"][0]["frames"][0]
+    assert {"file": "/app/train.py", "line": 12, "function": "step"} == record["stacks"][0]["frames"][0]
 
 
 @pytest.mark.parametrize(
